@@ -1,0 +1,354 @@
+package tidings
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidings-sse/tidings/internal/engine"
+	"github.com/tidings-sse/tidings/sse"
+)
+
+// ServeHTTP serves the stream: GET, with clientId, userId, sessionId, topic (any number) and lastEventId in the query,
+// all optional. The Last-Event-ID header wins over lastEventId. Over HTTP/1.1 it takes the connection over from
+// net/http, so that [http.Server.Shutdown] doesn't know of it: call [Hub.Shutdown] first.
+//
+// A stream that can't be served for now is refused so that the client comes back; one that never can, with a problem
+// document (RFC 9457) and status 400, 401, 403 or 405.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		writeProblem(w, methodProblem(r, http.MethodGet))
+		return
+	}
+	c, lastEventID, err := h.newConn(r)
+	if err == nil {
+		err = h.admit()
+	}
+	if err != nil {
+		h.reject(w, r, err)
+		return
+	}
+	h.serve(w, r, c, lastEventID)
+}
+
+// reject answers a stream that is not served, for now or for good.
+func (h *Hub) reject(w http.ResponseWriter, r *http.Request, err error) {
+	if ref, ok := refusalOf(err); ok {
+		h.refuse(w, r, ref)
+		return
+	}
+	p := problemOf(err)
+	h.counts.refused(p.reason())
+	h.log.LogAttrs(r.Context(), slog.LevelInfo, logRefused, slog.Int(keyStatus, p.Status), slog.String(keyRemote, r.RemoteAddr), slog.Any(keyError, err))
+	writeProblem(w, p)
+}
+
+// newConn reads who the request is, and whether it may be.
+func (h *Hub) newConn(r *http.Request) (c *conn, lastEventID string, err error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, "", &InvalidError{Field: "query", Reason: "can't be read: " + err.Error(), Hint: "percent-encode what you put into it"}
+	}
+	asked, err := h.askedIdentity(q)
+	if err != nil {
+		return nil, "", err
+	}
+	if lastEventID, err = askedCursor(r.Header, q); err != nil {
+		return nil, "", err
+	}
+	grant, err := h.authorize(r, Listen)
+	if err != nil {
+		return nil, "", err
+	}
+	c = &conn{hub: h, identity: asked, remoteAddr: r.RemoteAddr, connectedAt: time.Now(), expires: grant.Expires}
+	if err := c.limit(grant); err != nil {
+		return nil, "", err
+	}
+	if h.opts.OnConnect != nil || h.opts.OnDisconnect != nil {
+		c.greeted = make(chan struct{})
+	}
+	c.connectionID = connectionIDMark + rand.Text()
+	if c.clientID == "" {
+		c.clientID = c.connectionID
+	}
+	// The connection outlives the request: its strings must not hold on to the request's line.
+	for _, s := range []*string{&c.clientID, &c.userID, &c.sessionID} {
+		*s = strings.Clone(*s)
+	}
+	for i := range c.topics {
+		c.topics[i] = strings.Clone(c.topics[i])
+	}
+	return c, strings.Clone(lastEventID), nil
+}
+
+// connectionIDMark begins a connection id. No page can choose a client id with it, so nobody can be taken for another
+// connection.
+const connectionIDMark = "~"
+
+// askedIdentity reads whom the query claims to be.
+func (h *Hub) askedIdentity(q url.Values) (id identity, err error) {
+	for _, f := range [...]struct {
+		field string
+		into  *string
+	}{{"clientId", &id.clientID}, {"userId", &id.userID}, {"sessionId", &id.sessionID}} {
+		if *f.into, err = queryID(q, f.field); err != nil {
+			return identity{}, err
+		}
+	}
+	if strings.HasPrefix(id.clientID, connectionIDMark) {
+		return identity{}, &InvalidError{Field: "clientId", Reason: fmt.Sprintf("begins with %q, as connection ids do", connectionIDMark), Hint: "choose another one"}
+	}
+	id.topics = slices.Compact(slices.Sorted(slices.Values(q["topic"])))
+	if n := len(q["topic"]); n > h.opts.MaxTopics {
+		return identity{}, &InvalidError{Field: "topic", Reason: fmt.Sprintf("is given %d times", n), Hint: fmt.Sprintf("at most %d are allowed", h.opts.MaxTopics)}
+	}
+	for _, t := range id.topics {
+		if err := checkName("topic", t, maxIDBytes); err != nil {
+			return identity{}, err
+		}
+	}
+	return id, nil
+}
+
+// queryID returns an id of the query, if it is there, checked.
+func queryID(q url.Values, field string) (string, error) {
+	vs := q[field]
+	switch {
+	case len(vs) == 0:
+		return "", nil
+	case len(vs) > 1:
+		return "", &InvalidError{Field: field, Reason: fmt.Sprintf("is given %d times", len(vs)), Hint: "give it once"}
+	}
+	return vs[0], checkName(field, vs[0], maxIDBytes)
+}
+
+// maxAskedCursor is how long a cursor may be before the request is refused; a shorter one that can't be ours is a gap.
+const maxAskedCursor = 1024
+
+var errCursorTooLong = errors.New("the Last-Event-ID header is absurdly long")
+
+func askedCursor(header http.Header, q url.Values) (string, error) {
+	if id := header.Get("Last-Event-ID"); id != "" {
+		if len(id) > maxAskedCursor {
+			return "", errCursorTooLong
+		}
+		return id, nil
+	}
+	id := q.Get("lastEventId")
+	if len(id) > maxAskedCursor {
+		return "", &InvalidError{Field: "lastEventId", Reason: fmt.Sprintf("has %d bytes", len(id)), Hint: "give the id of the last event as it was received"}
+	}
+	return id, nil
+}
+
+// authorize asks the Authorizer. What is not a denial is a refusal for now.
+func (h *Hub) authorize(r *http.Request, a Action) (Grant, error) {
+	g, err := h.opts.Authorizer.Authorize(r, a)
+	if err != nil {
+		if _, ok := denied(err); ok {
+			return Grant{}, err
+		}
+		h.log.Error(logAuthFailed, keyError, err)
+		return Grant{}, errNoAuth
+	}
+	if !g.Expires.IsZero() && !time.Now().Before(g.Expires) {
+		return Grant{}, &DeniedError{Unauthenticated: true, Reason: "the credential has expired"}
+	}
+	return g, nil
+}
+
+// limit holds what the query claims against what was granted, and takes the user and the session from the grant.
+func (c *conn) limit(g Grant) error {
+	if c.userID != "" && c.userID != g.UserID {
+		return &DeniedError{Reason: "the userId in the query is not yours: leave it out"}
+	}
+	if c.sessionID != "" && c.sessionID != g.SessionID {
+		return &DeniedError{Reason: "the sessionId in the query is not yours: leave it out"}
+	}
+	c.userID, c.sessionID = g.UserID, g.SessionID
+	for _, t := range c.topics {
+		if !g.allowsTopic(t) {
+			return &DeniedError{Reason: fmt.Sprintf("you may not listen to the topic %q", t)}
+		}
+	}
+	return nil
+}
+
+// serve brings an admitted stream to life. What it does not hand over, it releases.
+func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID string) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(h.ctx, cancel)()
+	j, err := h.begin(ctx, c, lastEventID)
+	var snapshot []byte
+	if err == nil {
+		if snapshot, err = j.snapshot(ctx); err != nil {
+			h.log.LogAttrs(ctx, slog.LevelError, logSnapshot, append(c.logAttrs(), slog.Any(keyError, err))...)
+			err = errNoState
+		}
+	}
+	if err != nil {
+		h.release()
+		if ctx.Err() != nil {
+			err = errStopped
+		}
+		h.reject(w, r, err)
+		return
+	}
+	out := h.output(w)
+	defer context.AfterFunc(h.ctx, out.interrupt)()
+	defer out.leave()
+	writeStreamHeader(w)
+	if err = out.write(j.greeting(snapshot)); err == nil {
+		err = j.replay(ctx, out)
+	}
+	if err != nil {
+		h.abandon(ctx, c, out, err)
+		h.release()
+		panic(http.ErrAbortHandler)
+	}
+	out.leave()
+	h.connected(r, j)
+	h.handOver(w, r, c)
+}
+
+// abandon ends a stream that could not be brought to life.
+func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
+	reason := ReasonLost
+	switch ref, refused := refusalOf(err); {
+	case refused:
+		reason = ReasonDrained
+		h.counts.refused(ref.reason)
+	case errors.Is(err, errGapped):
+		reason = ReasonGap
+	case ctx.Err() != nil:
+		reason = ReasonClosed
+	}
+	h.log.LogAttrs(ctx, slog.LevelInfo, logUnfinished, append(c.logAttrs(), slog.String(keyReason, string(reason)), slog.Any(keyError, err))...)
+	h.counts.unfinished(reason)
+	if reason == ReasonDrained || reason == ReasonGap {
+		if out.write(h.farewell(reason).Block()) == nil {
+			out.linger(ctx)
+		}
+	}
+}
+
+// connected counts, logs and announces a connection that was registered.
+func (h *Hub) connected(r *http.Request, j *join) {
+	c := j.c
+	h.counts.connected(j)
+	h.log.LogAttrs(r.Context(), slog.LevelInfo, logConnected, append(c.logAttrs(),
+		slog.String(keyResume, j.resume), slog.Int(keyReplayed, j.events), slog.String(keyProto, r.Proto))...)
+	if c.greeted != nil {
+		// Not in this goroutine: the stream must not wait for the hook.
+		h.wg.Go(func() {
+			defer close(c.greeted)
+			if h.opts.OnConnect != nil {
+				h.opts.OnConnect(h.describe(c))
+			}
+		})
+	}
+}
+
+// handOver gives the stream to the engine: the connection itself where net/http can let go of it, else the response.
+func (h *Hub) handOver(w http.ResponseWriter, r *http.Request, c *conn) {
+	if hj, ok := hijackable(w, r); ok {
+		conn, buf, err := hj.Hijack()
+		if err == nil {
+			c.stream.ServeConn(conn, r.ProtoAtLeast(1, 1), buf.Reader.Buffered())
+			return
+		}
+	}
+	c.stream.ServeResponse(r.Context(), w)
+	panic(http.ErrAbortHandler)
+}
+
+// hijackable reports whether the connection may be taken over: by plain assertion, because a middleware that wraps the
+// response without being a Hijacker wants to see every byte; and not if the body is encoded on its way.
+func hijackable(w http.ResponseWriter, r *http.Request) (http.Hijacker, bool) {
+	hj, ok := w.(http.Hijacker)
+	return hj, ok && r.ProtoMajor == 1 && w.Header().Get("Content-Encoding") == "" && r.ContentLength == 0
+}
+
+// writeStreamHeader writes the head of a stream.
+func writeStreamHeader(w http.ResponseWriter) {
+	head := w.Header()
+	head.Set("Content-Type", sse.ContentType)
+	head.Set("Cache-Control", "no-cache, no-transform")
+	head.Set("X-Accel-Buffering", "no") // nginx passes each event on at once
+	head.Del("Content-Length")
+	head.Del("Transfer-Encoding")
+	w.WriteHeader(http.StatusOK)
+}
+
+// output writes the beginning of a stream through net/http, each write with a deadline.
+type output struct {
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	timeout time.Duration
+
+	mu          sync.Mutex // guards the deadline and what follows
+	interrupted bool
+	left        bool // the handler has returned, or handed the stream over
+}
+
+func (h *Hub) output(w http.ResponseWriter) *output {
+	return &output{w: w, rc: http.NewResponseController(w), timeout: h.opts.ConnectionTimeout}
+}
+
+func (o *output) write(b []byte) error {
+	if err := o.deadline(time.Now().Add(o.timeout)); err != nil {
+		return err
+	}
+	if _, err := o.w.Write(b); err != nil {
+		return err
+	}
+	if err := o.rc.Flush(); err != nil {
+		return err
+	}
+	return o.deadline(time.Time{}) // also the server's own WriteTimeout, which a stream outlives
+}
+
+func (o *output) deadline(t time.Time) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.interrupted {
+		return ErrClosed
+	}
+	_ = o.rc.SetWriteDeadline(t) // what has no deadlines is a test's, and doesn't block
+	return nil
+}
+
+// interrupt makes a write under way fail, and all later ones.
+func (o *output) interrupt() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.left {
+		o.interrupted = true
+		_ = o.rc.SetWriteDeadline(time.Unix(1, 0))
+	}
+}
+
+// leave says that the response is not this output's any more.
+func (o *output) leave() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.left = true
+}
+
+// linger leaves what was written a moment to arrive.
+func (o *output) linger(ctx context.Context) {
+	select {
+	case <-time.After(engine.Linger):
+	case <-ctx.Done():
+	}
+}

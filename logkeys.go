@@ -1,0 +1,52 @@
+package tidings
+
+import "log/slog"
+
+// Log messages and keys. What came from outside is always a value, and no payload or credential is logged.
+const (
+	logConnected    = "connected"
+	logDisconnected = "disconnected"
+	logUnfinished   = "stream ended before it was connected"
+	logRefused      = "refused"
+	logAuthFailed   = "authorizer failed"
+	logSnapshot     = "snapshot failed"
+	logTailFailed   = "can't follow the log"
+	logGap          = "the log lost events: every connection gets a gap"
+	logDraining     = "draining"
+	logClosed       = "closed"
+
+	keyClient      = "clientId"
+	keyConnection  = "connectionId"
+	keyUser        = "userId"
+	keySession     = "sessionId"
+	keyTopics      = "topics"
+	keyRemote      = "remote"
+	keyResume      = "resume"
+	keyReason      = "reason"
+	keyReplayed    = "replayed"
+	keyAfter       = "after"
+	keyError       = "error"
+	keyEpoch       = "epoch"
+	keyStatus      = "status"
+	keyProto       = "proto"
+	keyConnections = "connections"
+)
+
+// logAttrs says who a connection is.
+func (c *conn) logAttrs() []slog.Attr {
+	attrs := append(make([]slog.Attr, 0, 12),
+		slog.String(keyClient, c.clientID),
+		slog.String(keyConnection, c.connectionID),
+		slog.String(keyRemote, c.remoteAddr),
+	)
+	if c.userID != "" {
+		attrs = append(attrs, slog.String(keyUser, c.userID))
+	}
+	if c.sessionID != "" {
+		attrs = append(attrs, slog.String(keySession, c.sessionID))
+	}
+	if len(c.topics) > 0 {
+		attrs = append(attrs, slog.Any(keyTopics, c.topics))
+	}
+	return attrs
+}

@@ -1,0 +1,142 @@
+package tidings
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Many events in one request: a line an event, and a line an answer, in the same order. The events are read ahead of
+// their answers, so that the log is given them many at a time.
+
+// linesAhead is how many events of one request wait for their answers.
+const linesAhead = 4096
+
+// lineStall is how long a client may neither send a line nor read an answer.
+const lineStall = time.Minute
+
+// A lineAnswer is what a line is answered with: the send's result, or the error that it was refused with.
+type lineAnswer struct {
+	send *send
+	err  error
+}
+
+// sendLines answers each line with its receipt or a problem. A line that is refused does not stop the others.
+func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	_ = rc.EnableFullDuplex() // HTTP/2 always is
+	w.Header().Set("Content-Type", ndjsonType)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no")
+
+	answers := make(chan lineAnswer, linesAhead)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		defer close(answers)
+		h.readLines(r, rc, answers)
+		_ = rc.SetReadDeadline(time.Time{})
+	}()
+	if h.writeAnswers(w, r, rc, answers) != nil {
+		_ = rc.SetReadDeadline(time.Unix(1, 0)) // the client is gone: end the reader
+		for a := range answers {
+			_ = h.answerLine(r, io.Discard, a)
+		}
+	}
+	<-read
+}
+
+// writeAnswers writes the answers in order until there are no more, or the client is gone.
+func (h *Hub) writeAnswers(w io.Writer, r *http.Request, rc *http.ResponseController, answers <-chan lineAnswer) error {
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
+	out := bufio.NewWriterSize(w, 16<<10)
+	for a := range answers {
+		if err := h.answerLine(r, out, a); err != nil {
+			return err
+		}
+		if len(answers) > 0 {
+			continue
+		}
+		_ = rc.SetWriteDeadline(time.Now().Add(lineStall))
+		if err := errors.Join(out.Flush(), rc.Flush()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readLines submits each line.
+func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers chan<- lineAnswer) {
+	lines := bufio.NewReaderSize(r.Body, 32<<10)
+	for {
+		_ = rc.SetReadDeadline(time.Now().Add(lineStall))
+		line, err := readLine(lines, h.opts.MaxEventBytes)
+		if err != nil && !errors.Is(err, io.EOF) {
+			if !errors.Is(err, ErrTooLarge) {
+				err = &InvalidError{Field: "body", Reason: "can't be read: " + err.Error(), Hint: "lines that have no answer were not sent: send them again"}
+			}
+			answers <- lineAnswer{err: err}
+			return
+		}
+		if len(bytes.TrimSpace(line)) > 0 {
+			answers <- h.submitLine(line)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (h *Hub) submitLine(line []byte) lineAnswer {
+	e, err := parseEvent(line)
+	if err != nil {
+		return lineAnswer{err: err}
+	}
+	s, err := h.submit(e)
+	return lineAnswer{s, err}
+}
+
+// readLine returns the next line, without its end. At the end of the body it returns io.EOF with what is left.
+func readLine(r *bufio.Reader, limit int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > limit+1:
+			return nil, notStored(fmt.Errorf("%w: at most %d bytes are allowed in a line; the lines after it were not sent", ErrTooLarge, limit))
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		}
+		return line, err
+	}
+}
+
+// answerLine waits for a line's result and writes it.
+func (h *Hub) answerLine(r *http.Request, w io.Writer, a lineAnswer) error {
+	var answer any
+	receipt, err := Receipt{}, a.err
+	if err == nil {
+		receipt, err = h.pub.wait(r.Context(), a.send)
+	}
+	if err != nil {
+		_ = h.sendFailed(err)
+		p := problemOf(err)
+		p.Title = problemTitle(p.Type)
+		answer = p
+	} else {
+		h.counts.sent.Add(1)
+		answer = receipt
+	}
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}

@@ -1,0 +1,140 @@
+package tidings
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// Problem is a problem document (RFC 9457): what went wrong, and what to do. It is the body of every error of the HTTP
+// API, as application/problem+json, and what [Remote] makes errors from.
+type Problem struct {
+	Type   string `json:"type"` // one of the urn:tidings: names in docs/http.md
+	Title  string `json:"title"`
+	Status int    `json:"status"` // of HTTP
+	Detail string `json:"detail,omitempty"`
+	Field  string `json:"field,omitempty"` // which part of the request
+	Hint   string `json:"hint,omitempty"`  // what to do
+}
+
+// The problem types.
+const (
+	problemPrefix       = "urn:tidings:"
+	problemInvalid      = problemPrefix + "invalid"
+	problemNoTarget     = problemPrefix + "no-target"
+	problemTooLarge     = problemPrefix + "too-large"
+	problemConflict     = problemPrefix + "conflict"
+	problemNotStored    = problemPrefix + "not-stored"
+	problemUnknown      = problemPrefix + "unknown"
+	problemUnavailable  = problemPrefix + "unavailable"
+	problemUnauthorized = problemPrefix + "unauthorized"
+	problemForbidden    = problemPrefix + "forbidden"
+	problemMethod       = problemPrefix + "method"
+	problemNotFound     = problemPrefix + "not-found"
+	problemMediaType    = problemPrefix + "media-type"
+	problemHeader       = problemPrefix + "header"
+)
+
+// problemTitles are the fixed titles of the types: RFC 9457 wants them not to change with the occurrence.
+func problemTitle(typ string) string {
+	switch typ {
+	case problemInvalid:
+		return "The request can't be used as it is"
+	case problemNoTarget:
+		return "The event names nobody"
+	case problemTooLarge:
+		return "The request is too large"
+	case problemConflict:
+		return "The idempotency key was used for another event"
+	case problemNotStored:
+		return "The event was not sent"
+	case problemUnknown:
+		return "It is not known whether the event was sent"
+	case problemUnavailable:
+		return "Not available now"
+	case problemUnauthorized:
+		return "Not authenticated"
+	case problemForbidden:
+		return "Not allowed"
+	case problemMethod:
+		return "Method not allowed"
+	case problemNotFound:
+		return "Not found"
+	case problemMediaType:
+		return "Unsupported media type"
+	case problemHeader:
+		return "A header is too large"
+	}
+	return ""
+}
+
+func (p *Problem) Error() string {
+	s := p.Title
+	if p.Detail != "" {
+		s = p.Detail
+	}
+	if p.Hint != "" {
+		s += ": " + p.Hint
+	}
+	return s
+}
+
+// reason is the type as a word, for counts.
+func (p *Problem) reason() string { return strings.TrimPrefix(p.Type, problemPrefix) }
+
+// problemOf says what an error means to an HTTP client.
+func problemOf(err error) *Problem {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p
+	}
+	if ref, ok := refusalOf(err); ok {
+		return &Problem{Type: problemUnavailable, Status: http.StatusServiceUnavailable, Detail: ref.detail}
+	}
+	if d, ok := denied(err); ok {
+		if d.Unauthenticated {
+			return &Problem{Type: problemUnauthorized, Status: http.StatusUnauthorized, Detail: d.Reason}
+		}
+		return &Problem{Type: problemForbidden, Status: http.StatusForbidden, Detail: d.Reason}
+	}
+	if e, ok := errors.AsType[*InvalidError](err); ok {
+		p := &Problem{Type: problemInvalid, Status: http.StatusBadRequest, Detail: strings.TrimSpace(e.Field + " " + e.Reason), Field: e.Field, Hint: e.Hint}
+		if errors.Is(e.Err, ErrNoTarget) {
+			p.Type = problemNoTarget
+		}
+		return p
+	}
+	detail := strings.TrimPrefix(err.Error(), "tidings: ")
+	if errors.Is(err, errCursorTooLong) {
+		return &Problem{Type: problemHeader, Status: http.StatusRequestHeaderFieldsTooLarge, Detail: detail, Hint: "send the id of the last event as it was received, or none"}
+	}
+	switch typ := sendErrorProblem(err); typ {
+	case problemTooLarge:
+		return &Problem{Type: typ, Status: http.StatusRequestEntityTooLarge, Detail: detail, Hint: "send a reference, and have the client fetch the rest"}
+	case problemConflict:
+		return &Problem{Type: typ, Status: http.StatusConflict, Detail: detail, Field: "idempotencyKey", Hint: "a key belongs to one event: use another key for another event"}
+	case problemNotStored:
+		return &Problem{Type: typ, Status: http.StatusServiceUnavailable, Detail: detail, Hint: "nothing was sent: send it again"}
+	default:
+		return &Problem{Type: typ, Status: http.StatusGatewayTimeout, Detail: detail, Hint: "send it again with the same idempotency key: it is then sent once"}
+	}
+}
+
+func methodProblem(r *http.Request, allow string) *Problem {
+	return &Problem{Type: problemMethod, Status: http.StatusMethodNotAllowed, Detail: fmt.Sprintf("%s is not allowed here", r.Method), Hint: "use " + allow}
+}
+
+// writeProblem answers a request with a problem document.
+func writeProblem(w http.ResponseWriter, p *Problem) {
+	p.Title = problemTitle(p.Type)
+	head := w.Header()
+	head.Set("Content-Type", "application/problem+json")
+	head.Set("Cache-Control", "no-store")
+	head.Set("X-Content-Type-Options", "nosniff")
+	if p.Status == http.StatusUnauthorized && head.Get("WWW-Authenticate") == "" {
+		head.Set("WWW-Authenticate", "Bearer")
+	}
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // a client that is gone needs no answer
+}

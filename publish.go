@@ -1,0 +1,295 @@
+package tidings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// publisher merges concurrent sends: one Append is in flight, and everything that arrives meanwhile goes into the next.
+// That keeps order, and turns the broker's latency into batch size.
+//
+// A send is over when its record was appended and this node has routed it, whichever comes first: only then is it known
+// how many connections matched.
+type publisher struct {
+	hub  *Hub
+	wake chan struct{} // 1: whether there is something in the queue
+
+	mu       sync.Mutex // guards what follows, and the fields of every send
+	queue    []*send
+	pending  map[uint64]*send // handed to the broker and not over, by nonce
+	receipts map[string]Receipt
+	keys     ring[keptReceipt] // the keys of receipts, oldest first
+	closed   bool
+}
+
+type send struct {
+	rec  Record
+	done chan struct{} // closed when it is over
+
+	handed   bool // to the broker
+	appended bool
+	routed   bool
+	left     bool    // nobody waits for it any more
+	repeats  []*send // sends with the same idempotency key, which get the same receipt
+	receipt  Receipt
+	err      error
+}
+
+type keptReceipt struct {
+	key string
+	at  time.Time
+}
+
+// What goes into one Append.
+const (
+	maxAppendEvents = 4096
+	maxAppendBytes  = 4 << 20
+)
+
+func newPublisher(h *Hub) *publisher {
+	return &publisher{
+		hub: h, wake: make(chan struct{}, 1),
+		pending: make(map[uint64]*send), receipts: make(map[string]Receipt),
+	}
+}
+
+// submit puts the record into the queue. Records of one goroutine keep their order.
+func (p *publisher) submit(rec Record) (*send, error) {
+	s := &send{rec: rec, done: make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, notStored(ErrClosed)
+	}
+	p.queue = append(p.queue, s)
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	return s, nil
+}
+
+// wait returns when the send is over, or ctx is.
+func (p *publisher) wait(ctx context.Context, s *send) (Receipt, error) {
+	select {
+	case <-s.done:
+		return s.receipt, s.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.left = true
+	switch {
+	case isClosed(s.done):
+		return s.receipt, s.err
+	case s.appended:
+		delete(p.pending, s.rec.Nonce)
+		s.receipt.Hint = "it is in the log, and this node has not routed it yet"
+		return s.receipt, nil
+	case s.handed:
+		return Receipt{}, fmt.Errorf("it is not known whether the event was stored: %w", context.Cause(ctx))
+	}
+	p.queue = slices.DeleteFunc(p.queue, func(q *send) bool { return q == s })
+	return Receipt{}, notStored(context.Cause(ctx))
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// run appends what is queued until ctx ends.
+func (p *publisher) run(ctx context.Context) {
+	var rs []Record
+	for {
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+			p.close()
+			return
+		}
+		for {
+			batch := p.next()
+			if len(batch) == 0 {
+				break
+			}
+			rs = rs[:0]
+			for _, s := range batch {
+				rs = append(rs, s.rec)
+			}
+			out, err := p.hub.broker.Append(ctx, rs)
+			clear(rs)
+			p.appended(batch, out, err)
+		}
+	}
+}
+
+// next takes a batch from the queue and gives each record its nonce.
+func (p *publisher) next() []*send {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(p.queue) && n < maxAppendEvents && bytes < maxAppendBytes {
+		s := p.queue[n]
+		bytes += len(s.rec.Data)
+		s.handed = true
+		s.rec.Nonce = rand.Uint64()
+		p.pending[s.rec.Nonce] = s
+		n++
+	}
+	batch := p.queue[:n:n]
+	if p.queue = p.queue[n:]; len(p.queue) == 0 {
+		p.queue = nil
+	}
+	return batch
+}
+
+// appended takes the broker's answers for a batch.
+func (p *publisher) appended(batch []*send, out []Appended, err error) {
+	if err == nil && len(out) != len(batch) {
+		err = fmt.Errorf("the broker answered %d of %d records", len(out), len(batch))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, s := range batch {
+		switch {
+		case err != nil:
+			p.fail(s, brokerError(err))
+		case out[i].Outcome == Stored:
+			s.appended = true
+			s.receipt.ID = p.hub.eventID(out[i].Position, out[i].Nonce)
+			s.receipt.Scope = ScopeNode
+			if s.routed {
+				p.finish(s)
+			} else if s.left {
+				delete(p.pending, s.rec.Nonce)
+			}
+		case out[i].Outcome == Duplicate:
+			p.repeat(s, out[i])
+		default:
+			p.fail(s, notStored(ErrConflict))
+		}
+	}
+}
+
+// brokerError says what a failed Append means to a sender.
+func brokerError(err error) error {
+	if errors.Is(err, ErrNotStored) {
+		return err
+	}
+	return fmt.Errorf("it is not known whether the event was stored: %w", err)
+}
+
+func (p *publisher) fail(s *send, err error) {
+	delete(p.pending, s.rec.Nonce)
+	s.err = err
+	close(s.done)
+}
+
+// repeat gives a send the receipt of the first one with its key.
+func (p *publisher) repeat(s *send, first Appended) {
+	delete(p.pending, s.rec.Nonce)
+	if f := p.pending[first.Nonce]; f != nil {
+		f.repeats = append(f.repeats, s)
+		return
+	}
+	r, ok := p.receipts[s.rec.IdempotencyKey]
+	if !ok {
+		r = Receipt{
+			ID: p.hub.eventID(first.Position, first.Nonce), Scope: ScopeNode,
+			Hint: "it was sent before; how many connections it matched then is not known here",
+		}
+	}
+	s.receipt = r
+	close(s.done)
+}
+
+// awaits reports whether a send waits for the record to be routed.
+func (p *publisher) awaits(nonce uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pending[nonce] != nil
+}
+
+// routed takes this node's routing of a record, which may be another node's.
+func (p *publisher) routed(nonce uint64, matched int, hint string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.pending[nonce]
+	if s == nil {
+		return
+	}
+	s.routed = true
+	s.receipt.Matched, s.receipt.Hint = matched, hint
+	if s.appended {
+		p.finish(s)
+	}
+}
+
+// skipped tells all sends that were appended that the tail will not come by them.
+func (p *publisher) skipped() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.pending {
+		s.routed = true
+		s.receipt.Hint = "it is in the log, and this node skipped it: connections were told of a gap"
+		if s.appended {
+			p.finish(s)
+		}
+	}
+}
+
+func (p *publisher) finish(s *send) {
+	delete(p.pending, s.rec.Nonce)
+	if s.rec.IdempotencyKey != "" {
+		p.keep(s.rec.IdempotencyKey, s.receipt)
+	}
+	for _, r := range s.repeats {
+		r.receipt = s.receipt
+		close(r.done)
+	}
+	close(s.done)
+}
+
+// keep remembers a receipt for the window.
+func (p *publisher) keep(key string, r Receipt) {
+	now := time.Now()
+	for p.keys.len() > 0 {
+		oldest := p.keys.at(0)
+		if p.keys.len() < maxRememberedKeys && now.Sub(oldest.at) < p.hub.opts.IdempotencyWindow {
+			break
+		}
+		delete(p.receipts, oldest.key)
+		p.keys.pop()
+	}
+	p.receipts[key] = r
+	p.keys.push(keptReceipt{key, now})
+}
+
+// close fails what is queued and what is pending.
+func (p *publisher) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, s := range p.queue {
+		p.fail(s, notStored(ErrClosed))
+	}
+	p.queue = nil
+	for _, s := range p.pending {
+		if s.appended {
+			s.receipt.Hint = "it is in the log, and this node closed before it routed it"
+			p.finish(s)
+		} else {
+			p.fail(s, brokerError(ErrClosed))
+		}
+	}
+}

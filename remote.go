@@ -1,0 +1,4 @@
+package tidings
+
+// Remote is written next.
+type Remote struct{ Notifier }

@@ -1,0 +1,293 @@
+package tidings
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// The JSON form of an event, in the HTTP API and wherever an Event is stored as JSON:
+//
+//	{"type": "new-message", "data": {"text": "hi"}, "target": {"userId": "user_456"}}
+//
+// data is any JSON, passed through byte for byte but for white space between tokens; "text" in its place is raw text. An
+// absent target is everyone. The others are targets, exclude, ttlMs, collapseKey and idempotencyKey. It is read
+// strictly: what is unknown, given twice or empty is refused, because it is a mistake of somebody's program.
+
+// MarshalJSON writes the event in the form of the HTTP API.
+func (e Event) MarshalJSON() ([]byte, error) {
+	if _, err := e.targets(math.MaxInt); err != nil {
+		return nil, err
+	}
+	form := struct {
+		Type           string          `json:"type,omitempty"`
+		Data           json.RawMessage `json:"data,omitempty"`
+		Text           *Text           `json:"text,omitempty"`
+		Target         *Target         `json:"target,omitempty"`
+		Targets        []Target        `json:"targets,omitempty"`
+		Exclude        *Target         `json:"exclude,omitempty"`
+		TTL            int64           `json:"ttlMs,omitempty"`
+		CollapseKey    string          `json:"collapseKey,omitempty"`
+		IdempotencyKey string          `json:"idempotencyKey,omitempty"`
+	}{Type: e.Type, Targets: e.Targets, TTL: e.TTL.Milliseconds(), CollapseKey: e.CollapseKey, IdempotencyKey: e.IdempotencyKey}
+	if !e.Target.IsZero() {
+		form.Target = &e.Target
+	}
+	if !e.Exclude.IsZero() {
+		form.Exclude = &e.Exclude
+	}
+	data, err := encodeData(e.Data)
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := e.Data.(Text); ok {
+		form.Text = &t
+	} else {
+		form.Data = data
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(form); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// UnmarshalJSON reads an event in the form of the HTTP API. The error is an [*InvalidError] that says where.
+func (e *Event) UnmarshalJSON(b []byte) error {
+	ev, err := parseEvent(b)
+	if err == nil {
+		*e = ev
+	}
+	return err
+}
+
+// parseEvent reads one event, and nothing after it.
+func parseEvent(b []byte) (Event, error) {
+	e := Event{Everyone: true}
+	var text bool
+	err := parseObject("", b, map[string]func(field string, raw json.RawMessage) error{
+		"type": func(f string, raw json.RawMessage) error { return parseString(f, raw, &e.Type) },
+		"data": func(_ string, raw json.RawMessage) error { e.Data = raw; return nil },
+		"text": func(f string, raw json.RawMessage) error {
+			var s string
+			text = true
+			if err := parseJSONString(f, raw, &s); err != nil {
+				return err
+			}
+			if e.Data != nil {
+				return errDataAndText
+			}
+			e.Data = Text(s)
+			return nil
+		},
+		"target": func(f string, raw json.RawMessage) (err error) {
+			e.Everyone = false
+			e.Target, err = parseTarget(f, raw)
+			return err
+		},
+		"targets": func(f string, raw json.RawMessage) (err error) {
+			e.Everyone = false
+			e.Targets, err = parseTargets(f, raw)
+			return err
+		},
+		"exclude": func(f string, raw json.RawMessage) (err error) {
+			e.Exclude, err = parseTarget(f, raw)
+			return err
+		},
+		"ttlMs":          func(f string, raw json.RawMessage) error { return parseMillis(f, raw, &e.TTL) },
+		"collapseKey":    func(f string, raw json.RawMessage) error { return parseString(f, raw, &e.CollapseKey) },
+		"idempotencyKey": func(f string, raw json.RawMessage) error { return parseString(f, raw, &e.IdempotencyKey) },
+	})
+	if err != nil {
+		return Event{}, err
+	}
+	if _, isRaw := e.Data.(json.RawMessage); isRaw && text {
+		return Event{}, errDataAndText
+	}
+	return e, nil
+}
+
+var errDataAndText = &InvalidError{Field: "text", Reason: "is given together with data", Hint: "choose one: data is JSON, text is sent as it is"}
+
+func parseTarget(field string, raw json.RawMessage) (Target, error) {
+	var t Target
+	into := map[string]func(string, json.RawMessage) error{}
+	for _, c := range [...]struct {
+		name string
+		into *string
+	}{{"clientId", &t.ClientID}, {"userId", &t.UserID}, {"sessionId", &t.SessionID}, {"topic", &t.Topic}} {
+		into[c.name] = func(f string, raw json.RawMessage) error { return parseString(f, raw, c.into) }
+	}
+	if err := parseObject(field, raw, into); err != nil {
+		return Target{}, err
+	}
+	return t, t.check(field)
+}
+
+func parseTargets(field string, raw json.RawMessage) ([]Target, error) {
+	var raws []json.RawMessage
+	if raw[0] != '[' {
+		return nil, &InvalidError{Field: field, Reason: "is " + jsonKind(raw) + ", not an array", Hint: "give an array of targets"}
+	}
+	if err := json.Unmarshal(raw, &raws); err != nil {
+		return nil, &InvalidError{Field: field, Reason: err.Error()}
+	}
+	if len(raws) == 0 {
+		return nil, &InvalidError{Field: field, Reason: "is empty", Err: ErrNoTarget, Hint: "name at least one target; for everyone, leave targets out"}
+	}
+	ts := make([]Target, len(raws))
+	for i, r := range raws {
+		var err error
+		if ts[i], err = parseTarget(fmt.Sprintf("%s[%d]", field, i), r); err != nil {
+			return nil, err
+		}
+	}
+	return ts, nil
+}
+
+// parseObject reads one JSON object and calls the function of each of its members. It refuses anything else: another
+// kind of value, a member that is unknown or given twice, anything after the object.
+func parseObject(field string, b []byte, members map[string]func(string, json.RawMessage) error) error {
+	if !utf8.Valid(b) {
+		return invalidUTF8(orBody(field), b)
+	}
+	if !json.Valid(b) {
+		return syntaxError(field, b)
+	}
+	b = bytes.TrimSpace(b)
+	if b[0] != '{' {
+		return &InvalidError{Field: orBody(field), Reason: "is " + jsonKind(b) + ", not an object", Hint: "send a JSON object"}
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if _, err := dec.Token(); err != nil {
+		return syntaxError(field, b)
+	}
+	seen := make(map[string]bool, len(members))
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return syntaxError(field, b)
+		}
+		name, _ := tok.(string)
+		at := join2(field, name)
+		read, known := members[name]
+		switch {
+		case !known:
+			return &InvalidError{Field: at, Reason: "is not known", Hint: unknownHint(name, members)}
+		case seen[name]:
+			return &InvalidError{Field: at, Reason: "is given twice", Hint: "give it once"}
+		}
+		seen[name] = true
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return syntaxError(field, b)
+		}
+		if err := read(at, raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func orBody(field string) string {
+	if field == "" {
+		return "body"
+	}
+	return field
+}
+
+func join2(field, name string) string {
+	if field == "" {
+		return name
+	}
+	return field + "." + name
+}
+
+// syntaxError says what is wrong with JSON that is not valid, and where.
+func syntaxError(field string, b []byte) error {
+	var v json.RawMessage
+	dec := json.NewDecoder(bytes.NewReader(b))
+	err := dec.Decode(&v)
+	reason := "is not JSON"
+	switch se, ok := errors.AsType[*json.SyntaxError](err); {
+	case errors.Is(err, io.EOF):
+		reason = "is empty"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		reason = "is not complete JSON"
+	case ok:
+		reason = fmt.Sprintf("is not JSON: %s, at byte %d", se, se.Offset)
+	case err == nil:
+		reason = fmt.Sprintf("has something after its end, at byte %d", dec.InputOffset())
+	}
+	return &InvalidError{Field: orBody(field), Reason: reason, Hint: "send one JSON object"}
+}
+
+func unknownHint[V any](name string, members map[string]V) string {
+	for known := range members {
+		if strings.EqualFold(known, name) || strings.EqualFold(strings.ReplaceAll(name, "_", ""), known) {
+			return "did you mean " + known + "?"
+		}
+	}
+	return "leave it out"
+}
+
+// parseString reads a string that is not empty.
+func parseString(field string, raw json.RawMessage, into *string) error {
+	if err := parseJSONString(field, raw, into); err != nil {
+		return err
+	}
+	if *into == "" {
+		return &InvalidError{Field: field, Reason: "is empty", Hint: "leave it out, or give it a value"}
+	}
+	return nil
+}
+
+func parseJSONString(field string, raw json.RawMessage, into *string) error {
+	if raw[0] != '"' {
+		return &InvalidError{Field: field, Reason: "is " + jsonKind(raw) + ", not a string", Hint: "leave it out, or give a string"}
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return &InvalidError{Field: field, Reason: err.Error()}
+	}
+	// encoding/json writes U+FFFD for half of a surrogate pair: what was sent would not be what arrives.
+	if strings.ContainsRune(*into, utf8.RuneError) && !bytes.Contains(raw, []byte("\uFFFD")) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`)) {
+		return &InvalidError{Field: field, Reason: "holds half of a surrogate pair", Hint: "escape both halves, or send the character as UTF-8"}
+	}
+	return nil
+}
+
+func parseMillis(field string, raw json.RawMessage, into *time.Duration) error {
+	var ms int64
+	if err := json.Unmarshal(raw, &ms); err != nil || raw[0] == 'n' {
+		return &InvalidError{Field: field, Reason: "is not a whole number of milliseconds", Hint: "give one, or leave it out"}
+	}
+	if ms <= 0 || ms > maxTTL.Milliseconds() {
+		return &InvalidError{Field: field, Reason: fmt.Sprintf("is %d", ms), Hint: fmt.Sprintf("give 1 to %d, or leave it out", maxTTL.Milliseconds())}
+	}
+	*into = time.Duration(ms) * time.Millisecond
+	return nil
+}
+
+func jsonKind(raw []byte) string {
+	switch raw[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
