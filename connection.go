@@ -1,6 +1,7 @@
 package tidings
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tidings-sse/tidings/internal/engine"
@@ -65,7 +66,7 @@ func (c *conn) describe() Connection {
 		ClientID:     c.clientID,
 		UserID:       c.userID,
 		SessionID:    c.sessionID,
-		Topics:       c.topics,
+		Topics:       slices.Clone(c.topics),
 		RemoteAddr:   c.remoteAddr,
 		ConnectedAt:  c.connectedAt,
 	}

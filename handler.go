@@ -197,8 +197,12 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 		}
 	}
 	if err != nil {
-		h.release()
-		if ctx.Err() != nil {
+		defer h.release()
+		switch {
+		case r.Context().Err() != nil:
+			h.counts.unfinished(ReasonClosed) // the client is gone: nobody reads an answer
+			panic(http.ErrAbortHandler)
+		case h.ctx.Err() != nil:
 			err = errStopped
 		}
 		h.reject(w, r, err)

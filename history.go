@@ -229,13 +229,11 @@ func targetID(t Target) string {
 	return t.ClientID + "\x00" + t.SessionID + "\x00" + t.UserID + "\x00" + t.Topic
 }
 
-// trim drops the records up to the position, which the log no longer holds.
+// trim drops the records up to the position, which the log no longer holds. It doesn't go past the newest: if the log
+// has dropped what was not indexed yet, the tail finds that gap.
 func (h *history) trim(floor Position) {
 	for h.entries.len() > 0 && h.entries.at(0).pos.Compare(floor) <= 0 {
 		h.dropOldest()
-	}
-	if h.entries.len() == 0 && h.floor.pos.Compare(floor) < 0 {
-		h.floor.pos, h.floor.tag, h.known = floor, 0, false
 	}
 }
 
@@ -312,7 +310,7 @@ func (h *history) size(number uint64) int64 {
 func (h *history) aged(part uint64, now time.Time) uint64 {
 	n := h.entries.len()
 	if n == 0 {
-		return h.first
+		return h.first - 1
 	}
 	oldest, newest := h.entries.at(0), h.entries.at(n-1)
 	bytes := newest.total - (newest.total-h.dropped)/part

@@ -29,12 +29,15 @@ type Hub struct {
 	counts  *counts
 	janitor *janitor
 
+	heartbeat *engine.Frame
+
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 	wg   sync.WaitGroup // publisher, tail, janitor, hooks, and every stream that is admitted
 
 	// mu orders routing and registration: a record is routed, and a connection registered, under it, so that every
 	// connection gets each record either by its replay or live. Nothing under it waits for a connection or the network.
+	// It is taken after the publisher's lock, never before it.
 	mu       sync.Mutex
 	conns    *registry
 	history  *history
@@ -69,6 +72,7 @@ func New(o *Options) (*Hub, error) {
 		h.owned = true
 	}
 	h.Notifier = Notifier{h}
+	h.heartbeat = engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, sse.Heartbeat...) })
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	st, err := h.broker.State(h.ctx)
 	if err == nil && !validEpoch(st.Epoch) {
@@ -224,22 +228,28 @@ func (h *Hub) skip(ctx context.Context, cause error) error {
 		return fmt.Errorf("the broker's epoch %q is not 1 to %d letters and digits", st.Epoch, maxEpoch)
 	}
 	h.log.Error(logGap, keyError, cause, keyEpoch, st.Epoch)
+	h.tellOfGap(st)
+	h.pub.skipped()
+	return nil
+}
+
+// tellOfGap forgets what was indexed, and has every connection go on at the log's end.
+func (h *Hub) tellOfGap(st State) {
 	st.Floor = st.Last
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.history.reset(st)
+	h.warm = st.Last
 	at := h.history.newest()
 	for _, m := range h.conns.under(key{kind: kindEveryone}) {
-		h.counts.gap(gapSkipped)
 		if h.opts.Snapshot != nil {
+			h.counts.gap(gapSkipped)
 			m.conn.stream.End(engine.Gapped, h.farewell(ReasonGap))
 			continue
 		}
 		block := h.gapBlock(gapSkipped, h.history.cursorAt(at).String())
 		m.conn.stream.Post(engine.NewFrame(at, time.Time{}, func(dst []byte) []byte { return append(dst, block...) }))
 	}
-	h.pub.skipped()
-	return nil
 }
 
 // eventID returns the ID of the record at a position.
@@ -250,18 +260,18 @@ func (h *Hub) eventID(p Position, nonce uint64) string {
 	return cursor{epoch: epoch, pos: p, tag: tagOf(nonce)}.String()
 }
 
-// register adds the connection to the index if nothing that it is to get lies between after and now but what is held
-// in memory: that is queued for it, and all that comes follows. Otherwise it returns false, and the rest must be
+// register adds the connection to the index if nothing that it is to get lies between its place and now but what is
+// held in memory: that is queued for it, and all that comes follows. Otherwise it returns false, and the rest must be
 // written first.
-func (h *Hub) register(c *conn, after uint64) (bool, error) {
+func (h *Hub) register(j *join) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.state != hubOpen {
 		return false, errDraining
 	}
 	const most = 64 // events copied under the lock
-	numbers, _, more := h.history.since(after, c.keys(), h.logTime(), most, int64(h.opts.MaxQueuedBytes))
-	if more || after+1 < h.history.first {
+	numbers, _, more := h.history.since(j.at, j.keys, h.logTime(), most, int64(h.opts.MaxQueuedBytes))
+	if more || j.at+1 < h.history.first {
 		return false, nil
 	}
 	for _, n := range numbers {
@@ -269,7 +279,8 @@ func (h *Hub) register(c *conn, after uint64) (bool, error) {
 			return false, nil
 		}
 	}
-	c.stream = h.engine.NewStream(c, h.history.newest())
+	c := j.c
+	c.stream = h.engine.NewStream(c, j.seen)
 	for _, n := range numbers {
 		if hd := h.history.entry(n).held; c.isFor(hd.Targets, hd.Exclude) {
 			c.stream.Post(hd.frame)
@@ -334,7 +345,7 @@ func (h *Hub) unregister(c *conn, r Reason, err error) {
 func (h *Hub) beat(last uint64, silent bool) *engine.Frame {
 	if last >= h.janitor.stale.Load() {
 		if silent {
-			return heartbeat()
+			return h.heartbeat
 		}
 		return nil
 	}
@@ -346,10 +357,6 @@ func (h *Hub) beat(last uint64, silent bool) *engine.Frame {
 	return engine.NewFrame(number, time.Time{}, func(dst []byte) []byte {
 		return sse.AppendBlock(dst, typeCheckpoint, []byte("{}"), id)
 	})
-}
-
-func heartbeat() *engine.Frame {
-	return engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, sse.Heartbeat...) })
 }
 
 // logTime returns the log's clock. The lock is held.

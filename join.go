@@ -46,6 +46,7 @@ type join struct {
 	resume string
 	reason string // of a gap
 	at     uint64 // everything up to this number was written, or is not for the connection
+	seen   uint64 // the last number whose id the client has: its cursor
 	id     string // of at, when the join began
 
 	events int // replayed
@@ -66,6 +67,7 @@ func (h *Hub) begin(ctx context.Context, c *conn, lastEventID string) (*join, er
 		j.id = h.history.cursorAt(j.at).String()
 		h.mu.Unlock()
 	}
+	j.seen = j.at
 	return j, nil
 }
 
@@ -198,7 +200,7 @@ var errGapped = errors.New("events were lost during the replay")
 // replay writes what history has after the cursor, and registers the connection.
 func (j *join) replay(ctx context.Context, out *output) error {
 	for {
-		ok, err := j.hub.register(j.c, j.at)
+		ok, err := j.hub.register(j)
 		if ok || err != nil {
 			return err
 		}
@@ -254,6 +256,7 @@ func (j *join) write(ctx context.Context, page []uint64, out *output) error {
 		}
 		j.events++
 		j.bytes += int64(len(hd.Data))
+		j.seen = hd.number
 		b = append(b, hd.frame.Block()...)
 		if len(b) >= replayWrite {
 			if err := out.write(b); err != nil {
@@ -279,6 +282,7 @@ func (j *join) lost(reason string, out *output) error {
 	}
 	h.mu.Lock()
 	j.at = h.history.newest()
+	j.seen = j.at
 	id := h.history.cursorAt(j.at).String()
 	h.mu.Unlock()
 	j.events, j.bytes = 0, 0

@@ -81,6 +81,23 @@ func (p *Problem) Error() string {
 	return s
 }
 
+// Is reports whether the problem is what a [Hub] in the process would have returned as the sentinel target.
+func (p *Problem) Is(target error) bool {
+	switch target {
+	case ErrNotStored:
+		return p.Status < http.StatusInternalServerError || p.Type == problemNotStored
+	case ErrNoTarget:
+		return p.Type == problemNoTarget
+	case ErrTooLarge:
+		return p.Type == problemTooLarge
+	case ErrConflict:
+		return p.Type == problemConflict
+	case ErrUnavailable:
+		return p.Status == http.StatusServiceUnavailable
+	}
+	return false
+}
+
 // reason is the type as a word, for counts.
 func (p *Problem) reason() string { return strings.TrimPrefix(p.Type, problemPrefix) }
 
