@@ -1,0 +1,34 @@
+# Each target is one command that can also be typed by hand. "make help" lists them.
+
+FUZZTIME ?= 30s
+TIDINGS_SOAK ?= 60s
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint vuln fuzz soak bench browser
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## serve on 127.0.0.1:8080; flags go in ARGS="--addr ..."
+	go run ./cmd/tidings serve $(ARGS)
+
+test: ## install what the tests need and is missing, lint, then run every test with -race
+	ci/test.sh
+
+lint: ## gofmt, go vet, staticcheck, go.mod, shell scripts, and vet for macOS and Windows
+	ci/lint.sh
+
+vuln: ## look for known vulnerabilities in what the code calls (needs the network)
+	ci/vuln.sh
+
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	FUZZTIME=$(FUZZTIME) ci/fuzz.sh
+
+soak: ## the long soak: connections cut and resumed under load for TIDINGS_SOAK (60s)
+	TIDINGS_SOAK=$(TIDINGS_SOAK) go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e
+
+bench: ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+browser: ## run only the tests that drive a real browser
+	go test -count=1 -v -run '^TestBrowser' ./e2e
