@@ -126,9 +126,7 @@ func (h *Hub) answerLine(r *http.Request, w io.Writer, a lineAnswer) error {
 	}
 	if err != nil {
 		_ = h.sendFailed(err)
-		p := problemOf(err)
-		p.Title = problemTitle(p.Type)
-		answer = p
+		answer = problemOf(err).titled()
 	} else {
 		h.counts.sent.Add(1)
 		answer = receipt

@@ -9,7 +9,7 @@ import (
 )
 
 // Problem is a problem document (RFC 9457): what went wrong, and what to do. It is the body of every error of the HTTP
-// API, as application/problem+json, and what [Remote] makes errors from.
+// API, as application/problem+json, and what [Remote] makes errors from. It is a handler that answers with itself.
 type Problem struct {
 	Type   string `json:"type"` // one of the urn:tidings: names in docs/http.md
 	Title  string `json:"title"`
@@ -81,6 +81,15 @@ func (p *Problem) Error() string {
 	return s
 }
 
+// titled returns the problem with its type's title. A type that is not one of the library's keeps its own.
+func (p *Problem) titled() *Problem {
+	q := *p
+	if t := problemTitle(p.Type); t != "" {
+		q.Title = t
+	}
+	return &q
+}
+
 // Is reports whether the problem is what a [Hub] in the process would have returned as the sentinel target.
 func (p *Problem) Is(target error) bool {
 	switch target {
@@ -142,9 +151,11 @@ func methodProblem(r *http.Request, allow string) *Problem {
 	return &Problem{Type: problemMethod, Status: http.StatusMethodNotAllowed, Detail: fmt.Sprintf("%s is not allowed here", r.Method), Hint: "use " + allow}
 }
 
-// writeProblem answers a request with a problem document.
+// ServeHTTP answers with the problem. It sets the title, and leaves the headers that are there.
+func (p *Problem) ServeHTTP(w http.ResponseWriter, _ *http.Request) { writeProblem(w, p) }
+
 func writeProblem(w http.ResponseWriter, p *Problem) {
-	p.Title = problemTitle(p.Type)
+	p = p.titled()
 	head := w.Header()
 	head.Set("Content-Type", "application/problem+json")
 	head.Set("Cache-Control", "no-store")

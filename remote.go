@@ -149,10 +149,9 @@ func problemFrom(status int, answer []byte) *Problem {
 		if status < 500 {
 			p.Type = problemInvalid
 		}
-		p.Title = problemTitle(p.Type)
 	}
 	p.Status = status
-	return p
+	return p.titled()
 }
 
 // backoff returns the pause after a try: doubling, and jittered.
