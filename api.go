@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -86,53 +87,91 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	if m := r.URL.Query().Get("matched"); m != "" && m != ScopeNode {
-		writeProblem(w, &Problem{
-			Type: problemInvalid, Status: http.StatusBadRequest, Field: "matched",
-			Detail: fmt.Sprintf("matched is %q", m), Hint: `leave it out, or give "node": this server counts its own connections only`,
-		})
+	if err := checkSendQuery(r); err != nil {
+		writeProblem(w, problemOf(err))
+		return
+	}
+	key, err := headerKey(r.Header)
+	if err != nil {
+		writeProblem(w, problemOf(err))
 		return
 	}
 	if t == ndjsonType {
+		if key != "" {
+			writeProblem(w, problemOf(&InvalidError{Field: "Idempotency-Key", Reason: "is one header for many events", Hint: "give each line its own idempotencyKey"}))
+			return
+		}
 		h.sendLines(w, r)
 		return
 	}
-	receipt, err := h.sendOne(r)
+	e, err := h.readOne(r, key)
 	if err != nil {
-		p := problemOf(err)
-		if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusGatewayTimeout {
-			w.Header().Set("Retry-After", "1")
-		}
-		writeProblem(w, p)
+		writeProblem(w, problemOf(h.sendFailed(err)))
+		return
+	}
+	receipt, err := h.Send(r.Context(), e)
+	if err != nil {
+		writeProblem(w, problemOf(err))
 		return
 	}
 	writeJSON(w, receipt)
 }
 
-// sendOne sends the event in the request's body.
-func (h *Hub) sendOne(r *http.Request) (Receipt, error) {
+// checkSendQuery refuses a target in the query: were it ignored, the event would go to everyone.
+func checkSendQuery(r *http.Request) error {
+	q, err := parseQuery(r)
+	if err != nil {
+		return err
+	}
+	for _, c := range (Target{}).conditions() {
+		if q.Has(c.field) {
+			return &InvalidError{Field: c.field, Reason: "is in the query", Hint: "put it into the event's target"}
+		}
+	}
+	if m := q.Get("matched"); m != "" && m != ScopeNode {
+		return &InvalidError{Field: "matched", Reason: fmt.Sprintf("is %q", m), Hint: `leave it out, or give "node": this server counts its own connections only`}
+	}
+	return nil
+}
+
+// headerKey returns the Idempotency-Key header. An empty one is refused, as in the event: whoever sent it believes that
+// sending again is safe.
+func headerKey(head http.Header) (string, error) {
+	const name = "Idempotency-Key"
+	switch vs := head.Values(name); {
+	case len(vs) == 0:
+		return "", nil
+	case len(vs) > 1:
+		return "", &InvalidError{Field: name, Reason: fmt.Sprintf("is given %d times", len(vs)), Hint: "give it once"}
+	default:
+		return vs[0], checkName(name, vs[0], maxIDBytes)
+	}
+}
+
+// readOne reads the event in the request's body.
+func (h *Hub) readOne(r *http.Request, key string) (Event, error) {
 	limit := int64(h.opts.MaxEventBytes)
 	if r.ContentLength > limit {
-		return Receipt{}, bodyTooLarge(limit)
+		return Event{}, bodyTooLarge(limit)
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
-		return Receipt{}, &InvalidError{Field: "body", Reason: "can't be read: " + err.Error(), Hint: "send it again"}
+		return Event{}, &InvalidError{Field: "body", Reason: "can't be read: " + err.Error(), Hint: "send it again"}
 	}
 	if int64(len(body)) > limit {
-		return Receipt{}, bodyTooLarge(limit)
+		return Event{}, bodyTooLarge(limit)
 	}
 	e, err := parseEvent(body)
 	if err != nil {
-		return Receipt{}, err
+		return Event{}, err
 	}
-	if key := r.Header.Get("Idempotency-Key"); key != "" {
+	if key != "" {
 		if e.IdempotencyKey != "" && e.IdempotencyKey != key {
-			return Receipt{}, &InvalidError{Field: "idempotencyKey", Reason: "differs from the Idempotency-Key header", Hint: "give one of the two"}
+			return Event{}, &InvalidError{Field: "idempotencyKey", Reason: "differs from the Idempotency-Key header", Hint: "give one of the two"}
 		}
 		e.IdempotencyKey = key
 	}
-	return h.Send(r.Context(), e)
+	return e, nil
 }
 
 func bodyTooLarge(limit int64) error {
@@ -141,21 +180,11 @@ func bodyTooLarge(limit int64) error {
 
 // serveConnections lists who is online, in the order of their connection ids.
 func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request) {
-	const most = 1000
-	q := r.URL.Query()
-	t, err := queryTarget(q, "limit", "after")
+	t, limit, after, err := readListing(r)
 	if err != nil {
 		writeProblem(w, problemOf(err))
 		return
 	}
-	limit := 100
-	if s := q.Get("limit"); q.Has("limit") {
-		if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > most {
-			writeProblem(w, problemOf(&InvalidError{Field: "limit", Reason: fmt.Sprintf("is %q", s), Hint: fmt.Sprintf("give 1 to %d, or leave it out for 100", most)}))
-			return
-		}
-	}
-	after := q.Get("after")
 	cs := slices.DeleteFunc(h.matching(t), func(c *conn) bool { return c.connectionID <= after })
 	slices.SortFunc(cs, func(a, b *conn) int { return cmp.Compare(a.connectionID, b.connectionID) })
 	page := struct {
@@ -172,13 +201,32 @@ func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, page)
 }
 
+// readListing reads whom to list, how many at most, and after which connection id.
+func readListing(r *http.Request) (t Target, limit int, after string, err error) {
+	const most = 1000
+	q, err := parseQuery(r)
+	if err != nil {
+		return Target{}, 0, "", err
+	}
+	if t, err = queryTarget(q, "limit", "after"); err != nil {
+		return Target{}, 0, "", err
+	}
+	if after, err = queryOnce(q, "after"); err != nil {
+		return Target{}, 0, "", err
+	}
+	s, err := queryOnce(q, "limit")
+	if err != nil || !q.Has("limit") {
+		return t, 100, after, err
+	}
+	if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > most {
+		err = &InvalidError{Field: "limit", Reason: fmt.Sprintf("is %q", s), Hint: fmt.Sprintf("give 1 to %d, or leave it out for 100", most)}
+	}
+	return t, limit, after, err
+}
+
 // serveDisconnect ends the connections that meet the query's target.
 func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request) {
-	t, err := queryTarget(r.URL.Query())
-	n := 0
-	if err == nil {
-		n, err = h.Disconnect(t)
-	}
+	n, err := h.disconnectAsked(r)
 	if err != nil {
 		writeProblem(w, problemOf(err))
 		return
@@ -188,9 +236,21 @@ func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request) {
 	}{n})
 }
 
+func (h *Hub) disconnectAsked(r *http.Request) (int, error) {
+	q, err := parseQuery(r)
+	if err != nil {
+		return 0, err
+	}
+	t, err := queryTarget(q)
+	if err != nil {
+		return 0, err
+	}
+	return h.Disconnect(t)
+}
+
 // queryTarget reads a target from a query that may also have the other parameters.
 func queryTarget(q url.Values, others ...string) (t Target, err error) {
-	for name := range q {
+	for _, name := range slices.Sorted(maps.Keys(q)) {
 		var into *string
 		switch name {
 		case "clientId":
@@ -205,7 +265,7 @@ func queryTarget(q url.Values, others ...string) (t Target, err error) {
 			if slices.Contains(others, name) {
 				continue
 			}
-			return Target{}, &InvalidError{Field: name, Reason: "is not known", Hint: "give clientId, userId, sessionId or topic"}
+			return Target{}, &InvalidError{Field: shorten(name), Reason: "is not known", Hint: "give " + strings.Join(append([]string{"clientId", "userId", "sessionId", "topic"}, others...), ", ")}
 		}
 		if *into, err = queryID(q, name); err != nil {
 			return Target{}, err

@@ -54,9 +54,9 @@ func (h *Hub) reject(w http.ResponseWriter, r *http.Request, err error) {
 
 // newConn reads who the request is, and whether it may be.
 func (h *Hub) newConn(r *http.Request) (c *conn, lastEventID string, err error) {
-	q, err := url.ParseQuery(r.URL.RawQuery)
+	q, err := parseQuery(r)
 	if err != nil {
-		return nil, "", &InvalidError{Field: "query", Reason: "can't be read: " + err.Error(), Hint: "percent-encode what you put into it"}
+		return nil, "", err
 	}
 	asked, err := h.askedIdentity(q)
 	if err != nil {
@@ -119,22 +119,40 @@ func (h *Hub) askedIdentity(q url.Values) (id identity, err error) {
 	return id, nil
 }
 
+// parseQuery reads the query. [url.URL.Query] would leave out what it can't read, and what is left would mean something
+// else: without its userId, a target is wider.
+func parseQuery(r *http.Request) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, &InvalidError{Field: "query", Reason: "can't be read: " + err.Error(), Hint: "percent-encode what you put into it"}
+	}
+	return q, nil
+}
+
 // queryID returns an id of the query, if it is there, checked.
 func queryID(q url.Values, field string) (string, error) {
-	vs := q[field]
-	switch {
-	case len(vs) == 0:
+	if !q.Has(field) {
 		return "", nil
-	case len(vs) > 1:
-		return "", &InvalidError{Field: field, Reason: fmt.Sprintf("is given %d times", len(vs)), Hint: "give it once"}
 	}
-	return vs[0], checkName(field, vs[0], maxIDBytes)
+	id, err := queryOnce(q, field)
+	if err != nil {
+		return "", err
+	}
+	return id, checkName(field, id, maxIDBytes)
+}
+
+// queryOnce returns a parameter that may be given once.
+func queryOnce(q url.Values, field string) (string, error) {
+	if n := len(q[field]); n > 1 {
+		return "", &InvalidError{Field: field, Reason: fmt.Sprintf("is given %d times", n), Hint: "give it once"}
+	}
+	return q.Get(field), nil
 }
 
 // maxAskedCursor is how long a cursor may be before the request is refused; a shorter one that can't be ours is a gap.
 const maxAskedCursor = 1024
 
-var errCursorTooLong = errors.New("the Last-Event-ID header is absurdly long")
+var errCursorTooLong = fmt.Errorf("the Last-Event-ID header has more than %d bytes", maxAskedCursor)
 
 func askedCursor(header http.Header, q url.Values) (string, error) {
 	if id := header.Get("Last-Event-ID"); id != "" {
@@ -143,7 +161,10 @@ func askedCursor(header http.Header, q url.Values) (string, error) {
 		}
 		return id, nil
 	}
-	id := q.Get("lastEventId")
+	id, err := queryOnce(q, "lastEventId")
+	if err != nil {
+		return "", err
+	}
 	if len(id) > maxAskedCursor {
 		return "", &InvalidError{Field: "lastEventId", Reason: fmt.Sprintf("has %d bytes", len(id)), Hint: "give the id of the last event as it was received"}
 	}

@@ -37,7 +37,7 @@ type history struct {
 	dropped uint64 // the same, of those that were dropped
 
 	floor cursor // position and tag of the newest record dropped; where the log begins, if none was
-	known bool   // whether floor's tag is known
+	known bool   // whether floor's tag is known; until then it is 0, in the cursors that are given out, too
 }
 
 // An entry is what is kept of every record: 64 bytes, beside the keys.
@@ -74,19 +74,20 @@ type held struct {
 const heldOverhead = 512 // bytes counted for a held record beside twice its data
 
 func newHistory(st State, holdMax int64) *history {
-	h := &history{first: 1, holdFrom: 1, holdMax: holdMax}
-	h.reset(st)
+	h := &history{holdMax: holdMax}
+	h.reset(cursor{epoch: st.Epoch, pos: st.Floor}, st.Floor.IsZero())
 	return h
 }
 
-// reset empties the index, for a log that begins after the state's floor. Numbers go on: none is used twice.
-func (h *history) reset(st State) {
-	h.first += uint64(h.entries.len())
+// reset empties the index, for a log that begins after the floor. Numbers go on, and one is left out: a connection that
+// had got as far as the newest record is not as far as the floor.
+func (h *history) reset(floor cursor, known bool) {
+	h.first += uint64(h.entries.len()) + 1
 	h.holdFrom, h.holdBytes, h.dropped = h.first, 0, h.total
 	h.entries = ring[entry]{}
 	h.listing, h.lists, h.spare = make(map[key]uint32), nil, nil
 	h.extra, h.collapse, h.collapsy = make(map[uint64][]link), make(map[string]uint64), make(map[uint64]string)
-	h.floor, h.known = cursor{epoch: st.Epoch, pos: st.Floor}, st.Floor.IsZero()
+	h.floor, h.known = floor, known
 }
 
 // newest returns the number of the newest record, or of the place before the first one.
@@ -108,7 +109,7 @@ func (h *history) cursorAt(number uint64) cursor {
 // record has its position now.
 func (h *history) lookup(c cursor) (number uint64, ok bool) {
 	if c.pos == h.floor.pos {
-		return h.first - 1, h.known && c.tag == h.floor.tag
+		return h.first - 1, c.tag == h.floor.tag
 	}
 	i, found := h.search(c.pos)
 	if !found || h.entries.at(i).tag != c.tag {

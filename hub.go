@@ -228,18 +228,23 @@ func (h *Hub) skip(ctx context.Context, cause error) error {
 		return fmt.Errorf("the broker's epoch %q is not 1 to %d letters and digits", st.Epoch, maxEpoch)
 	}
 	h.log.Error(logGap, keyError, cause, keyEpoch, st.Epoch)
-	h.tellOfGap(st)
+	floor, known := cursor{epoch: st.Epoch, pos: st.Last}, st.Last.IsZero()
+	for rec, err := range h.broker.Read(ctx, st.Last, st.Last) {
+		if known = err == nil; known {
+			floor.tag = tagOf(rec.Nonce)
+		}
+	}
+	h.tellOfGap(floor, known)
 	h.pub.skipped()
 	return nil
 }
 
 // tellOfGap forgets what was indexed, and has every connection go on at the log's end.
-func (h *Hub) tellOfGap(st State) {
-	st.Floor = st.Last
+func (h *Hub) tellOfGap(end cursor, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.history.reset(st)
-	h.warm = st.Last
+	h.history.reset(end, known)
+	h.warm = end.pos
 	at := h.history.newest()
 	for _, m := range h.conns.under(key{kind: kindEveryone}) {
 		if h.opts.Snapshot != nil {
@@ -284,6 +289,7 @@ func (h *Hub) register(j *join) (bool, error) {
 	for _, n := range numbers {
 		if hd := h.history.entry(n).held; c.isFor(hd.Targets, hd.Exclude) {
 			c.stream.Post(hd.frame)
+			j.events++
 		}
 	}
 	h.conns.add(c)

@@ -40,7 +40,6 @@ func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request) {
 		defer close(read)
 		defer close(answers)
 		h.readLines(r, rc, answers)
-		_ = rc.SetReadDeadline(time.Time{})
 	}()
 	if h.writeAnswers(w, r, rc, answers) != nil {
 		_ = rc.SetReadDeadline(time.Unix(1, 0)) // the client is gone: end the reader
@@ -63,14 +62,17 @@ func (h *Hub) writeAnswers(w io.Writer, r *http.Request, rc *http.ResponseContro
 			continue
 		}
 		_ = rc.SetWriteDeadline(time.Now().Add(lineStall))
-		if err := errors.Join(out.Flush(), rc.Flush()); err != nil {
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) { // a middleware's, which answers late
 			return err
 		}
 	}
 	return nil
 }
 
-// readLines submits each line.
+// readLines submits each line. It leaves its deadline where it ends before the body does: net/http reads what is left.
 func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers chan<- lineAnswer) {
 	lines := bufio.NewReaderSize(r.Body, 32<<10)
 	for {
@@ -87,6 +89,7 @@ func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers ch
 			answers <- h.submitLine(line)
 		}
 		if err != nil {
+			_ = rc.SetReadDeadline(time.Time{}) // what is still to be answered may take longer
 			return
 		}
 	}
@@ -107,13 +110,16 @@ func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 	for {
 		part, err := r.ReadSlice('\n')
 		line = append(line, part...)
-		switch {
-		case len(line) > limit+1:
-			return nil, notStored(fmt.Errorf("%w: at most %d bytes are allowed in a line; the lines after it were not sent", ErrTooLarge, limit))
-		case errors.Is(err, bufio.ErrBufferFull):
-			continue
+		ended := !errors.Is(err, bufio.ErrBufferFull)
+		if ended {
+			line = bytes.TrimRight(line, "\r\n")
 		}
-		return line, err
+		switch {
+		case len(line) > limit+1, ended && len(line) > limit: // until it has ended, its last byte may be a CR
+			return nil, notStored(fmt.Errorf("%w: at most %d bytes are allowed in a line; the lines after it were not sent", ErrTooLarge, limit))
+		case ended:
+			return line, err
+		}
 	}
 }
 

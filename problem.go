@@ -131,7 +131,7 @@ func problemOf(err error) *Problem {
 		}
 		return p
 	}
-	detail := strings.TrimPrefix(err.Error(), "tidings: ")
+	detail := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tidings: "), "send: ")
 	if errors.Is(err, errCursorTooLong) {
 		return &Problem{Type: problemHeader, Status: http.StatusRequestHeaderFieldsTooLarge, Detail: detail, Hint: "send the id of the last event as it was received, or none"}
 	}
@@ -162,6 +162,9 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	head.Set("X-Content-Type-Options", "nosniff")
 	if p.Status == http.StatusUnauthorized && head.Get("WWW-Authenticate") == "" {
 		head.Set("WWW-Authenticate", "Bearer")
+	}
+	if (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusGatewayTimeout) && head.Get("Retry-After") == "" {
+		head.Set("Retry-After", "1")
 	}
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // a client that is gone needs no answer

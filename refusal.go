@@ -40,7 +40,7 @@ var (
 	errStarting = &refusal{"starting", "this server is still reading its log: come back in a moment"}
 	errBehind   = &refusal{"behind", "this server has not read the log up to your cursor yet: come back in a moment"}
 	errNoLog    = &refusal{"log", "the log can't be reached: come back in a moment"}
-	errNoAuth   = &refusal{"authorizer", "it can't be decided at the moment whether you may listen: come back in a moment"}
+	errNoAuth   = &refusal{"authorizer", "it can't be decided at the moment whether you may do this: come back in a moment"}
 	errNoState  = &refusal{"snapshot", "the state to begin with can't be had at the moment: come back in a moment"}
 )
 
@@ -50,8 +50,13 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, ref *refusal) {
 	h.counts.refused(ref.reason)
 	h.log.LogAttrs(r.Context(), slog.LevelWarn, logRefused, slog.String(keyReason, ref.reason), slog.String(keyRemote, r.RemoteAddr))
 	retry := h.retryAfter()
-	w.Header().Set("Connection", "close") // HTTP/2 would come back over the same connection
-	if !acceptsStream(r) {
+	streams := acceptsStream(r)
+	// Over HTTP/2 it would come back on the same connection. A stream over HTTP/1.1 ends its connection by being
+	// truncated, and must not announce that: Node.js takes a truncated body behind this header for a whole one.
+	if r.ProtoMajor > 1 || !streams {
+		w.Header().Set("Connection", "close")
+	}
+	if !streams {
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(retry.Seconds()))))
 		writeProblem(w, &Problem{Type: problemUnavailable, Status: http.StatusServiceUnavailable, Detail: ref.detail, Hint: "try again after the Retry-After header's seconds"})
 		return
@@ -79,7 +84,8 @@ func acceptsStream(r *http.Request) bool {
 
 // retryAfter returns how long a client is told to wait: jittered, so that not all come at once.
 func (h *Hub) retryAfter() time.Duration {
-	return h.opts.RetryInterval/2 + rand.N(h.opts.RetryInterval)
+	d := h.opts.RetryInterval/2 + rand.N(h.opts.RetryInterval)
+	return max(d.Truncate(time.Millisecond), time.Millisecond) // what can be written, in retry and in retryMs
 }
 
 // farewell returns the last frame of a stream that ends on our side.

@@ -74,11 +74,8 @@ func (r *Remote) Send(ctx context.Context, e Event) (Receipt, error) {
 	if e.IdempotencyKey == "" {
 		e.IdempotencyKey = crand.Text()
 	}
-	body, err := json.Marshal(e)
+	body, err := e.MarshalJSON() // json.Marshal would escape HTML in the data
 	if err != nil {
-		if inner, ok := errors.AsType[*InvalidError](err); ok {
-			err = inner // without encoding/json's own words around it
-		}
 		return Receipt{}, fmt.Errorf("tidings: send: %w", notStored(err))
 	}
 	known := true // that no try has stored it

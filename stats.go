@@ -21,9 +21,9 @@ type Stats struct {
 	SendErrors map[string]uint64 `json:"sendErrors"` // sends that failed, by kind
 	Routed     uint64            `json:"routed"`     // events of the log, whoever sent them
 
-	Delivered   uint64            `json:"delivered"` // events written to a stream, once for each stream, without replays
-	Replayed    uint64            `json:"replayed"`  // the same, in replays
-	Bytes       uint64            `json:"bytes"`     // of streams, without replays
+	Delivered   uint64            `json:"delivered"` // events written to a stream from its queue, once for each stream
+	Replayed    uint64            `json:"replayed"`  // events that streams were resumed with; the last few of each go by its queue
+	Bytes       uint64            `json:"bytes"`     // of streams, from their queues
 	Writes      uint64            `json:"writes"`    // system calls, about, that carried them
 	Heartbeats  uint64            `json:"heartbeats"`
 	Checkpoints uint64            `json:"checkpoints"`

@@ -53,9 +53,13 @@ func (t Target) conditions() [4]condition {
 // check refuses a target with no condition, and each condition that can't be one.
 func (t Target) check(field string) error {
 	if t.IsZero() {
+		otherwise := "for everyone, leave the target out"
+		if field == "exclude" {
+			otherwise = "to leave out nobody, leave exclude out"
+		}
 		return &InvalidError{
 			Field: field, Reason: "has no condition", Err: ErrNoTarget,
-			Hint: "name a clientId, userId, sessionId or topic; for everyone, leave the target out",
+			Hint: "name a clientId, userId, sessionId or topic; " + otherwise,
 		}
 	}
 	for _, c := range t.conditions() {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -177,7 +179,7 @@ func parseObject(field string, b []byte, members map[string]func(string, json.Ra
 			return syntaxError(field, b)
 		}
 		name, _ := tok.(string)
-		at := join2(field, name)
+		at := join2(field, shorten(name))
 		read, known := members[name]
 		switch {
 		case !known:
@@ -231,12 +233,30 @@ func syntaxError(field string, b []byte) error {
 }
 
 func unknownHint[V any](name string, members map[string]V) string {
+	plain := strings.NewReplacer("_", "", "-", "").Replace(name)
 	for known := range members {
-		if strings.EqualFold(known, name) || strings.EqualFold(strings.ReplaceAll(name, "_", ""), known) {
+		if strings.EqualFold(known, plain) {
 			return "did you mean " + known + "?"
 		}
 	}
+	for _, c := range (Target{}).conditions() {
+		if strings.EqualFold(c.field, plain) {
+			return "did you mean {\"target\": {\"" + c.field + "\": ..}}?"
+		}
+	}
 	return "leave it out"
+}
+
+// shorten makes a name of somebody else's choice fit for an error: neither filling it nor missing from it.
+func shorten(name string) string {
+	const most = 64
+	switch {
+	case name == "":
+		return `""`
+	case len(name) <= most:
+		return name
+	}
+	return strings.ToValidUTF8(name[:most], "") + ".."
 }
 
 // parseString reads a string that is not empty.
@@ -258,10 +278,36 @@ func parseJSONString(field string, raw json.RawMessage, into *string) error {
 		return &InvalidError{Field: field, Reason: err.Error()}
 	}
 	// encoding/json writes U+FFFD for half of a surrogate pair: what was sent would not be what arrives.
-	if strings.ContainsRune(*into, utf8.RuneError) && !bytes.Contains(raw, []byte("\uFFFD")) && !bytes.Contains(bytes.ToLower(raw), []byte(`\ufffd`)) {
+	if halfPair(raw) {
 		return &InvalidError{Field: field, Reason: "holds half of a surrogate pair", Hint: "escape both halves, or send the character as UTF-8"}
 	}
 	return nil
+}
+
+// halfPair reports whether a JSON string escapes half of a surrogate pair.
+func halfPair(raw []byte) bool {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		i++ // what is escaped
+		if r := escaped(raw[i:]); utf16.IsSurrogate(r) {
+			if i+5 >= len(raw) || raw[i+5] != '\\' || utf16.DecodeRune(r, escaped(raw[i+6:])) == utf8.RuneError {
+				return true
+			}
+			i += 6
+		}
+	}
+	return false
+}
+
+// escaped returns the code unit of "u" and its four digits, or 0.
+func escaped(b []byte) rune {
+	if len(b) < 5 || b[0] != 'u' {
+		return 0
+	}
+	n, _ := strconv.ParseUint(string(b[1:5]), 16, 16)
+	return rune(n)
 }
 
 func parseMillis(field string, raw json.RawMessage, into *time.Duration) error {
