@@ -1,0 +1,90 @@
+// Command tidings serves named events to browsers over Server-Sent Events, and sends and listens from a terminal.
+// "tidings --help" says how, and "tidings serve" starts a server whose demo shows what it does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for an orderly end. The next one has its usual effect, at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(report(os.Stderr, Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)))
+}
+
+// The program's exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2 // the command line, the environment or the configuration file can't be used
+)
+
+// report says on stderr what went wrong, if anything, and returns the exit code.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "tidings: %s\n", strings.TrimPrefix(err.Error(), "tidings: "))
+	if _, usage := errors.AsType[*kong.ParseError](err); usage {
+		fmt.Fprintln(stderr, "tidings --help says more.")
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// cli is the command line.
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Serve streams, and take events over HTTP."`
+	Send    sendCmd    `cmd:"" help:"Send an event."`
+	Listen  listenCmd  `cmd:"" help:"Listen to a stream, and print its events."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// program is what a command runs in.
+type program struct {
+	ctx            context.Context // ends when the program is asked to
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// Run parses the arguments and runs the command that they name, until it is done or ctx ends.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	helped := false
+	parser, err := kong.New(&cli{},
+		kong.Name("tidings"),
+		kong.Description("Named events from back ends to browsers, over Server-Sent Events."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "door", Title: "Where it listens, and to whom:"},
+			{Key: "stream", Title: "Streams:"},
+			{Key: "limit", Title: "Limits:"},
+			{Key: "history", Title: "History:"},
+			{Key: "log", Title: "Log:"},
+			{Key: "target", Title: "Whom it is for (all conditions given must be met):"},
+			{Key: "identity", Title: "Whose stream it is:"},
+		}),
+	)
+	if err != nil {
+		return fmt.Errorf("the command line's own definition: %w", err)
+	}
+	command, err := parser.Parse(args)
+	switch {
+	case helped: // and nothing else, whatever the rest of the line says
+		return nil
+	case err != nil:
+		return err
+	}
+	return command.Run(&program{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr})
+}

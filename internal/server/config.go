@@ -1,0 +1,179 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidings-sse/tidings"
+)
+
+// Config is how the server is to run. Its tags are the one place where flags, environment variables, the keys of a
+// configuration file, and their defaults are written down: a field's flag is its name in kebab-case, its variable the
+// same in capitals after TIDINGS_, and its key in a file the flag's name. Whoever fills it in does so by them: every field
+// with a default must be set.
+type Config struct {
+	Addr        string   `group:"door" env:"TIDINGS_ADDR" default:"127.0.0.1:8080" help:"Where to listen, as HOST:PORT. Port 0 takes a free one."`
+	AllowHost   []string `group:"door" env:"TIDINGS_ALLOW_HOST" placeholder:"NAME" help:"A host name, without a port, that requests may be addressed to beside IP addresses and localhost. Repeatable. Default: none."`
+	AllowOrigin []string `group:"door" env:"TIDINGS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"An origin (https://app.example.com) whose pages may use this server from a browser, beside those on localhost. Repeatable. Default: none."`
+	Insecure    bool     `group:"door" env:"TIDINGS_INSECURE" help:"Listen beyond loopback, and behind a proxy, without authentication: whoever reaches the address can listen as anyone and send to anyone. Default: off."`
+
+	HeartbeatInterval Duration `group:"stream" env:"TIDINGS_HEARTBEAT_INTERVAL" default:"30s" help:"How long a stream may be silent before a heartbeat is sent."`
+	ConnectionTimeout Duration `group:"stream" env:"TIDINGS_CONNECTION_TIMEOUT" default:"60s" help:"How long a peer may leave what was sent unacknowledged before its connection is given up. More than the heartbeat interval."`
+	RetryInterval     Duration `group:"stream" env:"TIDINGS_RETRY_INTERVAL" default:"3s" help:"How long clients are told to wait before they reconnect, on average: each is told half to one and a half of it."`
+	DrainWindow       Duration `group:"stream" env:"TIDINGS_DRAIN_WINDOW" default:"5s" help:"The time over which streams are ended at shutdown, so that clients don't all come back at once."`
+
+	MaxConnections  Count `group:"limit" env:"TIDINGS_MAX_CONNECTIONS" default:"100000" help:"Streams at a time. Further ones are told to come back."`
+	MaxTopics       Count `group:"limit" env:"TIDINGS_MAX_TOPICS" default:"100" help:"Topics of one stream."`
+	MaxTargets      Count `group:"limit" env:"TIDINGS_MAX_TARGETS" default:"100" help:"Targets of one event."`
+	MaxEventBytes   Size  `group:"limit" env:"TIDINGS_MAX_EVENT_BYTES" default:"1MiB" help:"Data of one event, and the request or the line that sends it."`
+	MaxQueuedEvents Count `group:"limit" env:"TIDINGS_MAX_QUEUED_EVENTS" default:"1024" help:"Events that wait for one client that doesn't read. Past it, its stream ends and resumes from history."`
+	MaxQueuedBytes  Size  `group:"limit" env:"TIDINGS_MAX_QUEUED_BYTES" default:"1MiB" help:"The same, in bytes."`
+	MaxReplayEvents Count `group:"limit" env:"TIDINGS_MAX_REPLAY_EVENTS" default:"10000" help:"Events replayed to one stream that resumes. Past it, the client is told of a gap."`
+	MaxReplayBytes  Size  `group:"limit" env:"TIDINGS_MAX_REPLAY_BYTES" default:"16MiB" help:"The same, in bytes."`
+
+	HistoryEvents     Count    `group:"history" env:"TIDINGS_HISTORY_EVENTS" default:"100000" help:"Events kept, to be replayed to clients that resume."`
+	HistoryBytes      Size     `group:"history" env:"TIDINGS_HISTORY_BYTES" default:"64MiB" help:"The same, in bytes."`
+	HistoryAge        Duration `group:"history" env:"TIDINGS_HISTORY_AGE" default:"24h" help:"The age of the oldest event kept."`
+	HoldBytes         Size     `group:"history" env:"TIDINGS_HOLD_BYTES" default:"32MiB" help:"Of that history, what is held ready for replays, in bytes."`
+	IdempotencyWindow Duration `group:"history" env:"TIDINGS_IDEMPOTENCY_WINDOW" default:"2m" help:"How long an idempotency key is remembered: sent again within it, an event is not sent twice."`
+
+	LogFormat string `group:"log" env:"TIDINGS_LOG_FORMAT" default:"text" enum:"text,json" help:"How the log on stderr is written: text or json."`
+	LogLevel  string `group:"log" env:"TIDINGS_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"The least level that is logged: debug, info, warn or error."`
+}
+
+// Duration is a length of time that is more than zero, written as Go does: 30s, 1m30s, 500ms, 24h.
+type Duration time.Duration
+
+// UnmarshalText reads a duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	s := string(text)
+	if ms, err := strconv.ParseFloat(s, 64); err == nil {
+		const most = float64(math.MaxInt64) / float64(time.Millisecond)
+		if ms > 0 && ms < most {
+			return fmt.Errorf("%q has no unit: write %ss for seconds, or %v if milliseconds are meant", s, s, time.Duration(ms*float64(time.Millisecond)))
+		}
+		return fmt.Errorf("%q has no unit: write a length of time like 30s, 1m30s or 500ms", s)
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a length of time: write one like 30s, 1m30s or 500ms", s)
+	}
+	if v <= 0 {
+		return fmt.Errorf("%q is not more than zero: leave it out for the default", s)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Count is a number that is more than zero.
+type Count int
+
+// UnmarshalText reads a count.
+func (c *Count) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a whole number", text)
+	}
+	if n <= 0 {
+		return fmt.Errorf("%q is not more than zero: leave it out for the default", text)
+	}
+	*c = Count(n)
+	return nil
+}
+
+// Size is a number of bytes that is more than zero, written with or without a unit: 64MiB, 1MB, 1024.
+type Size int
+
+// UnmarshalText reads a size.
+func (z *Size) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	digits := s
+	if i := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		digits = s[:i]
+	}
+	unit := 0
+	switch strings.ToLower(strings.TrimSpace(s[len(digits):])) {
+	case "", "b":
+		unit = 1
+	case "kb":
+		unit = 1e3
+	case "mb":
+		unit = 1e6
+	case "gb":
+		unit = 1e9
+	case "kib":
+		unit = 1 << 10
+	case "mib":
+		unit = 1 << 20
+	case "gib":
+		unit = 1 << 30
+	}
+	if unit == 0 || digits == "" {
+		return fmt.Errorf("%q is not a size: write bytes, as 65536, or a whole number of kB, MB, GB, KiB, MiB or GiB, as 64KiB", text)
+	}
+	n, err := strconv.Atoi(digits)
+	switch {
+	case err != nil, n > math.MaxInt/unit:
+		return fmt.Errorf("%q is too large", text)
+	case n == 0:
+		return fmt.Errorf("%q is not more than zero: leave it out for the default", text)
+	}
+	*z = Size(n * unit)
+	return nil
+}
+
+// options are the hub's, without its parts.
+func (c *Config) options() *tidings.Options {
+	return &tidings.Options{
+		HeartbeatInterval: time.Duration(c.HeartbeatInterval),
+		ConnectionTimeout: time.Duration(c.ConnectionTimeout),
+		RetryInterval:     time.Duration(c.RetryInterval),
+		DrainWindow:       time.Duration(c.DrainWindow),
+		MaxConnections:    int(c.MaxConnections),
+		MaxTopics:         int(c.MaxTopics),
+		MaxTargets:        int(c.MaxTargets),
+		MaxEventBytes:     int(c.MaxEventBytes),
+		MaxQueuedEvents:   int(c.MaxQueuedEvents),
+		MaxQueuedBytes:    int(c.MaxQueuedBytes),
+		MaxReplayEvents:   int(c.MaxReplayEvents),
+		MaxReplayBytes:    int64(c.MaxReplayBytes),
+		HoldBytes:         int64(c.HoldBytes),
+		IdempotencyWindow: time.Duration(c.IdempotencyWindow),
+	}
+}
+
+// memory are the options of the log.
+func (c *Config) memory() *tidings.MemoryOptions {
+	return &tidings.MemoryOptions{
+		MaxEvents:         int(c.HistoryEvents),
+		MaxBytes:          int64(c.HistoryBytes),
+		MaxAge:            time.Duration(c.HistoryAge),
+		IdempotencyWindow: time.Duration(c.IdempotencyWindow),
+	}
+}
+
+// check refuses what can't work together, in the words of the flags.
+func (c *Config) check() error {
+	if c.HeartbeatInterval >= c.ConnectionTimeout {
+		return fmt.Errorf("--heartbeat-interval is %v and --connection-timeout %v: a silent connection would be given up before it is probed, so make the interval at most half of the timeout", c.HeartbeatInterval, c.ConnectionTimeout)
+	}
+	return nil
+}
+
+// Logger returns the log that the configuration describes, written to w.
+func (c *Config) Logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // one of the tag's enum
+	o := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

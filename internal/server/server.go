@@ -1,0 +1,157 @@
+// Package server is the program behind "tidings serve": a configuration becomes a hub, its routes, and a net/http server
+// that is set up for streams. It uses the library as any other program could.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tidings-sse/tidings"
+)
+
+// Server is a server that listens. Create it with [New], and call Run once: it ends what New began.
+type Server struct {
+	cfg    *Config
+	log    *slog.Logger
+	broker *tidings.MemoryBroker
+	hub    *tidings.Hub
+	http   *http.Server
+	ln     net.Listener
+}
+
+// Log messages and keys.
+const (
+	logListening = "listening"
+	logInsecure  = "--insecure: whoever reaches this address can listen as anyone and send to anyone"
+	logStopping  = "stopping"
+	logStopped   = "stopped"
+	logRefused   = "refused"
+	logHTTP      = "net/http"
+
+	keyAddr     = "addr"
+	keyInsecure = "insecure"
+	keyWindow   = "window"
+	keyStatus   = "status"
+	keyReason   = "reason"
+	keyRemote   = "remote"
+	keyMethod   = "method"
+	keyPath     = "path"
+	keyError    = "error"
+)
+
+const (
+	readHeaderWithin = 10 * time.Second // from the connection, or the request's first byte, to the end of its header
+	idleWithin       = 2 * time.Minute  // between two requests of one connection
+	finishWithin     = 5 * time.Second  // for requests that are answered when the server stops; streams have the drain window
+	drainSlack       = 10 * time.Second // what ending a stream may take, beyond the drain window
+	baseHeaderBytes  = 64 << 10         // of a request's header, without topics
+	topicHeaderBytes = 3*256 + 7        // of one topic in a query: percent-encoded, with "&topic="
+)
+
+// New opens the address that the configuration names, with a hub behind it. An error says what to do about it.
+func New(ctx context.Context, cfg *Config, log *slog.Logger) (*Server, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	door, err := newDoor(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: log}
+	if s.ln, err = listen(ctx, cfg); err != nil {
+		return nil, err
+	}
+	s.broker = tidings.NewMemoryBroker(cfg.memory())
+	opts := cfg.options()
+	opts.Broker, opts.Authorizer, opts.Logger = s.broker, tidings.TrustQuery{}, log
+	if s.hub, err = tidings.New(opts); err != nil {
+		return nil, errors.Join(err, s.ln.Close(), s.broker.Close())
+	}
+	door.next = routes(s.hub)
+	s.http = s.newHTTPServer(door)
+	return s, nil
+}
+
+func (s *Server) newHTTPServer(h http.Handler) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	timeout := time.Duration(s.cfg.ConnectionTimeout)
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderWithin,
+		IdleTimeout:       idleWithin,
+		MaxHeaderBytes:    baseHeaderBytes + topicHeaderBytes*min(int(s.cfg.MaxTopics), 10_000),
+		Protocols:         &protocols,
+		// A peer that vanished answers no ping. The sum is below the timeout; heartbeats are not answered, so they don't count.
+		HTTP2:                        &http.HTTP2Config{SendPingTimeout: timeout / 2, PingTimeout: timeout / 4},
+		DisableGeneralOptionsHandler: true, // every request passes the door
+		ErrorLog:                     log.New(errorLog{s.log}, "", 0),
+	}
+}
+
+// errorLog has what net/http says logged as a value: it may hold what a client sent.
+type errorLog struct{ log *slog.Logger }
+
+func (e errorLog) Write(p []byte) (int, error) {
+	e.log.Warn(logHTTP, keyError, strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// Addr returns the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// URL returns where a program on this machine finds the server, without a slash at its end.
+func (s *Server) URL() string { return "http://" + shownHost(s.ln.Addr()) }
+
+// DemoURL returns where the demo page is.
+func (s *Server) DemoURL() string { return s.URL() + demoPath }
+
+// StreamURL returns where the stream is.
+func (s *Server) StreamURL() string { return s.URL() + streamPath }
+
+// Run serves until ctx ends, and then stops in order: it reports that it isn't ready, refuses new streams, ends the live
+// ones over the drain window, each with what was queued for it, and finishes the requests that are being answered. The
+// error is nil after that, and otherwise what kept it from serving or from stopping in order.
+func (s *Server) Run(ctx context.Context) error {
+	s.log.Info(logListening, keyAddr, s.ln.Addr().String(), keyInsecure, s.cfg.Insecure)
+	if s.cfg.Insecure {
+		s.log.Warn(logInsecure, keyAddr, s.ln.Addr().String())
+	}
+	served := make(chan error, 1) // so that Serve can end before it is asked for
+	go func() { served <- s.http.Serve(s.ln) }()
+	select {
+	case err := <-served:
+		return errors.Join(fmt.Errorf("can't serve on %s any more: %w", s.ln.Addr(), err), s.hub.Close(), s.broker.Close())
+	case <-ctx.Done():
+	}
+	s.log.Info(logStopping, keyWindow, s.cfg.DrainWindow.String())
+	err := errors.Join(s.stop(), s.broker.Close())
+	<-served
+	s.log.Info(logStopped)
+	return err
+}
+
+// stop ends the streams first, because the http.Server doesn't know those that were taken over from it, and would wait
+// for the others.
+func (s *Server) stop() error {
+	drain, cancel := context.WithTimeout(context.Background(), time.Duration(s.cfg.DrainWindow)+drainSlack)
+	defer cancel()
+	err := s.hub.Shutdown(drain)
+	if err != nil {
+		err = fmt.Errorf("streams were cut: %w", err)
+	}
+	finish, cancel := context.WithTimeout(context.Background(), finishWithin)
+	defer cancel()
+	if s.http.Shutdown(finish) != nil {
+		err = errors.Join(err, fmt.Errorf("requests that took more than %v were cut", finishWithin), s.http.Close())
+	}
+	return err
+}
