@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"path"
 	"time"
+
+	"github.com/tidings-sse/tidings"
 )
 
 //go:embed demo
@@ -97,7 +99,10 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.Set("Allow", "GET, HEAD")
-		problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "This page is only read: use GET or HEAD.")
+		(&tidings.Problem{
+			Type: "urn:tidings:method", Status: http.StatusMethodNotAllowed,
+			Detail: r.Method + " is not allowed here", Hint: "use GET or HEAD",
+		}).ServeHTTP(w, r)
 		return
 	}
 	if r.URL.Path == s.root+"/" {
@@ -106,19 +111,13 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a, ok := s.files[r.URL.Path]
 	if !ok {
-		problem(w, http.StatusNotFound, "not-found", "There is no such file here; the page is at "+s.root+".")
+		(&tidings.Problem{
+			Type: "urn:tidings:not-found", Status: http.StatusNotFound,
+			Detail: "there is nothing at " + r.URL.Path, Hint: "the page is at " + s.root,
+		}).ServeHTTP(w, r)
 		return
 	}
 	h.Set("Content-Type", a.contentType)
 	h.Set("ETag", a.etag)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.content))
-}
-
-// problem answers with an RFC 9457 problem document. kind and detail are literals of this package, which need no
-// escaping in JSON.
-func problem(w http.ResponseWriter, status int, kind, detail string) {
-	title := http.StatusText(status)
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, `{"type":"urn:tidings:%s","title":"%s","status":%d,"detail":"%s"}`+"\n", kind, title, status, detail)
 }

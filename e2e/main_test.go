@@ -1,0 +1,34 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain removes what tests share, and fails on a goroutine that is left over.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := program.remove(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: removing the program:", err)
+			code = max(code, 1)
+		}
+		os.Exit(code)
+	}))
+}
+
+// within bounds what has no reason to take long, on a machine that is busy.
+const within = 20 * time.Second
+
+// eventually waits until a condition holds, and fails the test where it doesn't in time.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v, still not so: %s", within, what)
+		}
+	}
+}
