@@ -25,7 +25,8 @@ var openAPI []byte
 // beside the hub: mux.Handle("/api/sse/", hub.API()). To have it elsewhere, strip the other prefix and put this one in
 // front.
 //
-// Each call asks [Options.Authorizer] first, with [Send] or [Manage]; the description is for everyone.
+// Each call asks [Options.Authorizer] first, with [Send] or [Manage], and no error is the permission: an Authorizer that
+// doesn't look at the action lets everyone do everything. The description is for everyone.
 func (h *Hub) API() http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range [...]struct {
@@ -48,7 +49,7 @@ func (h *Hub) API() http.Handler {
 			}
 			if route.action != "" {
 				if _, err := h.authorize(r, route.action); err != nil {
-					writeProblem(w, problemOf(err))
+					writeProblem(w, ProblemOf(err))
 					return
 				}
 			}
@@ -88,17 +89,17 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := checkSendQuery(r); err != nil {
-		writeProblem(w, problemOf(err))
+		writeProblem(w, ProblemOf(err))
 		return
 	}
 	key, err := headerKey(r.Header)
 	if err != nil {
-		writeProblem(w, problemOf(err))
+		writeProblem(w, ProblemOf(err))
 		return
 	}
 	if t == ndjsonType {
 		if key != "" {
-			writeProblem(w, problemOf(&InvalidError{Field: "Idempotency-Key", Reason: "is one header for many events", Hint: "give each line its own idempotencyKey"}))
+			writeProblem(w, ProblemOf(&InvalidError{Field: "Idempotency-Key", Reason: "is one header for many events", Hint: "give each line its own idempotencyKey"}))
 			return
 		}
 		h.sendLines(w, r)
@@ -106,12 +107,12 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
 	}
 	e, err := h.readOne(r, key)
 	if err != nil {
-		writeProblem(w, problemOf(h.sendFailed(err)))
+		writeProblem(w, ProblemOf(h.sendFailed(err)))
 		return
 	}
 	receipt, err := h.Send(r.Context(), e)
 	if err != nil {
-		writeProblem(w, problemOf(err))
+		writeProblem(w, ProblemOf(err))
 		return
 	}
 	writeJSON(w, receipt)
@@ -182,7 +183,7 @@ func bodyTooLarge(limit int64) error {
 func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request) {
 	t, limit, after, err := readListing(r)
 	if err != nil {
-		writeProblem(w, problemOf(err))
+		writeProblem(w, ProblemOf(err))
 		return
 	}
 	cs := slices.DeleteFunc(h.matching(t), func(c *conn) bool { return c.connectionID <= after })
@@ -228,7 +229,7 @@ func readListing(r *http.Request) (t Target, limit int, after string, err error)
 func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request) {
 	n, err := h.disconnectAsked(r)
 	if err != nil {
-		writeProblem(w, problemOf(err))
+		writeProblem(w, ProblemOf(err))
 		return
 	}
 	writeJSON(w, struct {

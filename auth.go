@@ -23,6 +23,9 @@ const (
 // Authorizer decides what a request may do. It is called concurrently, before anything is registered or read from the
 // request's body, and MUST return soon: a stream waits for it.
 //
+// It must look at the action: one that grants every logged-in user whatever is asked lets each of them send to anyone and
+// disconnect anyone, once [Hub.API] is mounted.
+//
 // To deny, return a [*DeniedError]: the answer is a 401 or 403. Any other error means that it could not be decided (the
 // session store is down, say): a stream is then refused for now and comes back, and a call answers 503.
 type Authorizer interface {
@@ -38,7 +41,8 @@ func (f AuthorizerFunc) Authorize(r *http.Request, a Action) (Grant, error) { re
 // Grant is what an Authorizer lets a request do. For [Listen] it is who the stream belongs to; for the other actions
 // no error is the permission.
 type Grant struct {
-	// UserID and SessionID are the stream's. A query that claims others is refused with 403.
+	// UserID and SessionID are the stream's, at most 256 bytes each without control or invisible characters. A query that
+	// claims others is refused with 403.
 	UserID    string
 	SessionID string
 	// Topics are those that the stream may listen to: exact, or a prefix with a * at its end ("orders.*", "*").

@@ -40,8 +40,9 @@ type Event struct {
 	// that one was not yet delivered: in queues and in history. At most 256 bytes.
 	CollapseKey string
 
-	// IdempotencyKey makes a repeated send safe: within the window (2 minutes by default) the same key and event
-	// answer the first receipt and send nothing, and the same key with another event is [ErrConflict].
+	// IdempotencyKey makes a repeated send safe: within the window ([Options.IdempotencyWindow], 2 minutes by default)
+	// the same key and event answer the first receipt and send nothing, and the same key with another event is
+	// [ErrConflict]. Where something else tries again for longer, as webhooks do, the window must be longer than that.
 	// At most 256 bytes.
 	IdempotencyKey string
 }
@@ -52,10 +53,12 @@ type Text string
 
 // Receipt is what a sender learns of an event that was accepted.
 type Receipt struct {
-	// ID is the event's id, the one browsers see.
+	// ID is the event's id, the one browsers see. It is also a cursor: a stream that resumes from it begins after the
+	// event.
 	ID string `json:"id"`
 	// Matched is how many live connections the event was queued for, in Scope.
-	// Connections that are away get it when they resume, and are not counted.
+	// Connections that are away get it when they resume, and are not counted; nor is one that is being replayed to,
+	// which gets it all the same.
 	Matched int `json:"matched"`
 	// Scope says where connections were counted: "node", the one that took the event.
 	Scope string `json:"scope"`

@@ -8,6 +8,14 @@ import (
 
 // EventType is an event type whose data is always a T: the type's name is written once, and the compiler checks what
 // is sent under it. It is a value without state and may be used concurrently.
+//
+//	var NewMessage = tidings.MustEventType[Message]("new-message")
+//
+//	receipt, err := NewMessage.NotifyUser(ctx, hub, "user123", Message{Text: "hi"})
+//
+//	e := NewMessage.Event(Message{Text: "hi"}) // the whole form
+//	e.Target, e.TTL = tidings.Target{UserID: "user123"}, time.Minute
+//	receipt, err = hub.Send(ctx, e)
 type EventType[T any] struct{ name string }
 
 // NewEventType returns the event type with this name, or an [*InvalidError] if no event can have it.

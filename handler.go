@@ -46,7 +46,7 @@ func (h *Hub) reject(w http.ResponseWriter, r *http.Request, err error) {
 		h.refuse(w, r, ref)
 		return
 	}
-	p := problemOf(err)
+	p := ProblemOf(err)
 	h.counts.refused(p.reason())
 	h.log.LogAttrs(r.Context(), slog.LevelInfo, logRefused, slog.Int(keyStatus, p.Status), slog.String(keyRemote, r.RemoteAddr), slog.Any(keyError, err))
 	writeProblem(w, p)
@@ -195,6 +195,16 @@ func (c *conn) limit(g Grant) error {
 	if c.sessionID != "" && c.sessionID != g.SessionID {
 		return &DeniedError{Reason: "the sessionId in the query is not yours: leave it out"}
 	}
+	for _, granted := range [...]struct{ field, id string }{{"Grant.UserID", g.UserID}, {"Grant.SessionID", g.SessionID}} {
+		if granted.id == "" {
+			continue
+		}
+		// The client can't cure it, and a stream that nothing can be sent to helps nobody.
+		if err := checkName(granted.field, granted.id, maxIDBytes); err != nil {
+			c.hub.log.Error(logAuthFailed, keyError, err)
+			return errNoAuth
+		}
+	}
 	c.userID, c.sessionID = g.UserID, g.SessionID
 	for _, t := range c.topics {
 		if !g.allowsTopic(t) {
@@ -209,6 +219,8 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(h.ctx, cancel)()
+	out := h.output(w)
+	_ = out.deadline(time.Time{}) // the server's own WriteTimeout: over HTTP/2 it ends a stream that is not written to
 	j, err := h.begin(ctx, c, lastEventID)
 	var snapshot []byte
 	if err == nil {
@@ -229,7 +241,6 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 		h.reject(w, r, err)
 		return
 	}
-	out := h.output(w)
 	defer context.AfterFunc(h.ctx, out.interrupt)()
 	defer out.leave()
 	writeStreamHeader(w)
@@ -255,6 +266,8 @@ func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
 		h.counts.refused(ref.reason)
 	case errors.Is(err, errGapped):
 		reason = ReasonGap
+	case h.ctx.Err() != nil:
+		reason = ReasonStopped
 	case ctx.Err() != nil:
 		reason = ReasonClosed
 	}
@@ -340,7 +353,7 @@ func (o *output) write(b []byte) error {
 	if err := o.rc.Flush(); err != nil {
 		return err
 	}
-	return o.deadline(time.Time{}) // also the server's own WriteTimeout, which a stream outlives
+	return o.deadline(time.Time{})
 }
 
 func (o *output) deadline(t time.Time) error {

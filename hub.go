@@ -328,7 +328,6 @@ func (h *Hub) release() {
 
 // unregister takes a connection that ended out of the index.
 func (h *Hub) unregister(c *conn, r Reason, err error) {
-	defer h.release()
 	h.mu.Lock()
 	h.conns.remove(c)
 	if c.expiry != nil {
@@ -341,10 +340,16 @@ func (h *Hub) unregister(c *conn, r Reason, err error) {
 		attrs = append(attrs, slog.Any(keyError, err))
 	}
 	h.log.LogAttrs(context.Background(), slog.LevelInfo, logDisconnected, attrs...)
-	if h.opts.OnDisconnect != nil {
+	if h.opts.OnDisconnect == nil {
+		h.release()
+		return
+	}
+	// Not in this goroutine: it may be the handler's, and the response ends when the handler returns.
+	h.wg.Go(func() {
+		defer h.release()
 		<-c.greeted
 		h.opts.OnDisconnect(h.describe(c), r, err)
-	}
+	})
 }
 
 // beat returns what to write on an idle stream: a checkpoint, if its cursor has become old, or a heartbeat.
@@ -470,11 +475,13 @@ func (h *Hub) drain(ctx context.Context, cs []*conn) error {
 	steps := max(1, int(h.opts.DrainWindow/step))
 	tick := time.NewTicker(step)
 	defer tick.Stop()
+	done := 0
 	for i := range steps {
-		for _, c := range cs[i*len(cs)/steps : (i+1)*len(cs)/steps] {
+		end := ((i+1)*len(cs) + steps - 1) / steps // rounded up: the first is ended at once
+		for _, c := range cs[done:end] {
 			c.stream.End(engine.Drained, h.farewell(ReasonDrained))
 		}
-		if (i+1)*len(cs)/steps == len(cs) {
+		if done = end; done == len(cs) {
 			break
 		}
 		select {

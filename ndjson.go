@@ -132,7 +132,7 @@ func (h *Hub) answerLine(r *http.Request, w io.Writer, a lineAnswer) error {
 	}
 	if err != nil {
 		_ = h.sendFailed(err)
-		answer = problemOf(err).titled()
+		answer = ProblemOf(err).titled()
 	} else {
 		h.counts.sent.Add(1)
 		answer = receipt

@@ -1,6 +1,9 @@
 package tidings
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Sender sends events. [Hub] sends them in the process, [Remote] over HTTP, and a test's recorder keeps them.
 //
@@ -48,7 +51,7 @@ func (n Notifier) Broadcast(ctx context.Context, eventType string, data any) (Re
 // notify sends to one condition, and names it where it is empty.
 func (n Notifier) notify(ctx context.Context, t Target, field, eventType string, data any) (Receipt, error) {
 	if t.IsZero() {
-		return Receipt{}, &InvalidError{Field: field, Reason: "is empty", Err: ErrNoTarget, Hint: "for everyone, use Broadcast"}
+		return Receipt{}, fmt.Errorf("tidings: send: %w", &InvalidError{Field: "target." + field, Reason: "is empty", Err: ErrNoTarget, Hint: "for everyone, use Broadcast"})
 	}
 	return n.Send(ctx, Event{Type: eventType, Data: data, Target: t})
 }

@@ -65,8 +65,9 @@ type Options struct {
 	// for now. Events that are sent while it runs follow the snapshot.
 	Snapshot func(context.Context, Connection) ([]Event, error)
 
-	// OnConnect is called when a connection is registered, and OnDisconnect once after it ended. err is what the
-	// network said, if anything. They are called without a lock held; the stream waits for OnConnect.
+	// OnConnect is called when a connection is registered, and OnDisconnect once after it ended and OnConnect has
+	// returned. err is what the network said, if anything. They are called without a lock held, and the stream doesn't
+	// wait for them; Close and Shutdown do.
 	OnConnect    func(Connection)
 	OnDisconnect func(c Connection, r Reason, err error)
 }

@@ -107,11 +107,26 @@ func (p *Problem) Is(target error) bool {
 	return false
 }
 
+// As makes the problem an [*InvalidError] where a [Hub] in the process would have returned one.
+func (p *Problem) As(target any) bool {
+	into, ok := target.(**InvalidError)
+	if !ok || p.Type != problemInvalid && p.Type != problemNoTarget {
+		return false
+	}
+	*into = &InvalidError{Field: p.Field, Reason: strings.TrimPrefix(p.Detail, p.Field+" "), Hint: p.Hint}
+	if p.Type == problemNoTarget {
+		(*into).Err = ErrNoTarget
+	}
+	return true
+}
+
 // reason is the type as a word, for counts.
 func (p *Problem) reason() string { return strings.TrimPrefix(p.Type, problemPrefix) }
 
-// problemOf says what an error means to an HTTP client.
-func problemOf(err error) *Problem {
+// ProblemOf says what an error of this package means to an HTTP client. A handler of yours that sends may answer with it:
+//
+//	tidings.ProblemOf(err).ServeHTTP(w, r)
+func ProblemOf(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		return p
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -108,6 +109,9 @@ func (r *Remote) try(ctx context.Context, body []byte) (_ Receipt, after time.Du
 	req.Header.Set("Accept", jsonType)
 	res, err := r.opts.Client.Do(req)
 	if err != nil {
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+			return Receipt{}, 0, notStored(err) // nothing was sent to anybody
+		}
 		return Receipt{}, 0, fmt.Errorf("it is not known whether the event was stored: %w", err)
 	}
 	defer res.Body.Close()

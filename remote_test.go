@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -212,5 +213,23 @@ func TestARemoteRefusesWhatIsNotTheURLOfAStream(t *testing.T) {
 		if e, ok := errors.AsType[*tidings.InvalidError](err); !ok || e.Field != "base" || e.Hint == "" {
 			t.Errorf("%q: %v", base, err)
 		}
+	}
+}
+
+func TestAServerThatIsNotThereWasSentNothing(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + ln.Addr().String() + "/api/sse"
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	remote, err := tidings.NewRemote(url, &tidings.RemoteOptions{Tries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.Broadcast(t.Context(), "x", 1); !errors.Is(err, tidings.ErrNotStored) {
+		t.Errorf("got %v, want an error that matches ErrNotStored", err)
 	}
 }

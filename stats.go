@@ -89,7 +89,7 @@ func (c *counts) disconnected(r Reason) { c.add(countDisconnected, string(r)) }
 func (c *counts) unfinished(r Reason)   { c.add(countUnfinished, string(r)) }
 func (c *counts) refused(reason string) { c.add(countRefused, reason) }
 func (c *counts) gap(reason string)     { c.add(countGaps, reason) }
-func (c *counts) sendFailed(err error)  { c.add(countSendErrors, problemOf(err).reason()) }
+func (c *counts) sendFailed(err error)  { c.add(countSendErrors, ProblemOf(err).reason()) }
 
 // labels returns a copy of the counts of a kind.
 func labels[L ~string](c *counts, k countKind) map[L]uint64 {

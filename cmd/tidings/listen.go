@@ -233,9 +233,9 @@ func checkAnswer(res *http.Response) error {
 	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
 		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 		const most = 300
-		return laterError{problemOf(res), time.Duration(max(0, min(seconds, most))) * time.Second}
+		return laterError{problemIn(res), time.Duration(max(0, min(seconds, most))) * time.Second}
 	}
-	return finalError{problemOf(res)}
+	return finalError{problemIn(res)}
 }
 
 // watched is a body that reports each byte that comes.

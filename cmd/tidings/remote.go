@@ -32,13 +32,13 @@ func (r *remote) stream() (string, error) {
 // explain says what to do about a server that can't be reached.
 func (r *remote) explain(err error) error {
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("nothing listens at %s: start it with tidings serve, or name another server with --url (%w)", r.URL, err)
+		return fmt.Errorf("nothing listens at %s: start it with tidings serve, or name another server with --url", r.URL)
 	}
 	return err
 }
 
-// problemOf reads the problem document of an answer that is not 200, or makes one of an answer that has none.
-func problemOf(res *http.Response) *tidings.Problem {
+// problemIn reads the problem document of an answer that is not 200, or makes one of an answer that has none.
+func problemIn(res *http.Response) *tidings.Problem {
 	const most = 64 << 10 // bytes of a document that are read
 	p := &tidings.Problem{}
 	t, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))

@@ -189,7 +189,7 @@ func sendLines(p *program, client *http.Client, url string) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return problemOf(res)
+		return problemIn(res)
 	}
 	answers, refused := 0, 0
 	lines := bufio.NewReader(res.Body)

@@ -57,15 +57,22 @@ func resolve(ctx context.Context, addr string) (address, error) {
 	if err != nil || len(ips) == 0 {
 		return address{}, fmt.Errorf("--addr %q: the name %q has no address here: write an IP address, as 127.0.0.1:8080", addr, host)
 	}
-	chosen, loopback := ips[0].Unmap(), true
+	ip, loopback := choose(ips)
+	return address{hostPort: net.JoinHostPort(ip.String(), port), loopback: loopback}, nil
+}
+
+// choose returns which of a name's addresses to listen on: the first of IPv4, which most programs that are given the same
+// name try, else the first. loopback says that all of them are.
+func choose(ips []netip.Addr) (chosen netip.Addr, loopback bool) {
+	loopback = true
 	for _, ip := range ips {
 		ip = ip.Unmap()
 		loopback = loopback && ip.IsLoopback()
-		if ip.Is4() && !chosen.Is4() {
-			chosen = ip // what most programs that are given the same name try
+		if !chosen.IsValid() || ip.Is4() && !chosen.Is4() {
+			chosen = ip
 		}
 	}
-	return address{hostPort: net.JoinHostPort(chosen.String(), port), loopback: loopback}, nil
+	return chosen, loopback
 }
 
 // listenError says what to do about an address that can't be listened on.
