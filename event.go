@@ -165,8 +165,11 @@ func encodeData(data any) ([]byte, error) {
 	if err := enc.Encode(data); err != nil {
 		return nil, &InvalidError{Field: "data", Reason: "can't be encoded as JSON: " + err.Error(), Hint: "give what encoding/json can encode, or a tidings.Text"}
 	}
-	// A Marshaler's own output may hold what json.Encoder passes through: compact once more only if it has line ends.
 	out := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	// A Marshaler's own output, or a json.RawMessage in the data, may hold what json.Encoder passes through.
+	if !utf8.Valid(out) {
+		return nil, invalidUTF8("data", out)
+	}
 	if bytes.ContainsAny(out, "\r\n") {
 		return compactJSON(out)
 	}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -268,7 +270,9 @@ func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
 		reason = ReasonGap
 	case h.ctx.Err() != nil:
 		reason = ReasonStopped
-	case ctx.Err() != nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		reason = ReasonSlow
+	case ctx.Err() != nil && !fromNetwork(err): // net/http ends the request's context for what the network says, too
 		reason = ReasonClosed
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, logUnfinished, append(c.logAttrs(), slog.String(keyReason, string(reason)), slog.Any(keyError, err))...)
@@ -278,6 +282,11 @@ func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
 			out.linger(ctx)
 		}
 	}
+}
+
+func fromNetwork(err error) bool {
+	_, ok := errors.AsType[net.Error](err)
+	return ok
 }
 
 // connected counts, logs and announces a connection that was registered.
@@ -344,16 +353,21 @@ func (h *Hub) output(w http.ResponseWriter) *output {
 }
 
 func (o *output) write(b []byte) error {
-	if err := o.deadline(time.Now().Add(o.timeout)); err != nil {
+	began := time.Now()
+	if err := o.deadline(began.Add(o.timeout)); err != nil {
 		return err
 	}
-	if _, err := o.w.Write(b); err != nil {
-		return err
+	_, err := o.w.Write(b)
+	if err == nil {
+		err = o.rc.Flush()
 	}
-	if err := o.rc.Flush(); err != nil {
-		return err
+	switch {
+	case err == nil:
+		return o.deadline(time.Time{})
+	case time.Since(began) >= o.timeout: // HTTP/2 doesn't say that it was the deadline
+		return fmt.Errorf("%w (%w)", os.ErrDeadlineExceeded, err)
 	}
-	return o.deadline(time.Time{})
+	return err
 }
 
 func (o *output) deadline(t time.Time) error {

@@ -235,7 +235,7 @@ func (h *Hub) skip(ctx context.Context, cause error) error {
 		}
 	}
 	h.tellOfGap(floor, known)
-	h.pub.skipped()
+	h.pub.skipped(floor.pos)
 	return nil
 }
 
@@ -328,13 +328,13 @@ func (h *Hub) release() {
 
 // unregister takes a connection that ended out of the index.
 func (h *Hub) unregister(c *conn, r Reason, err error) {
+	h.counts.disconnected(r) // first: who is not there any more has been counted
 	h.mu.Lock()
 	h.conns.remove(c)
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
 	h.mu.Unlock()
-	h.counts.disconnected(r)
 	attrs := append(c.logAttrs(), slog.String(keyReason, string(r)), slog.Duration(keyAfter, time.Since(c.connectedAt)))
 	if err != nil {
 		attrs = append(attrs, slog.Any(keyError, err))

@@ -20,6 +20,13 @@ const linesAhead = 4096
 // lineStall is how long a client may neither send a line nor read an answer.
 const lineStall = time.Minute
 
+// After a line that ends the reading, the rest of the body is read in vain, for so long and so many bytes. Closed while
+// its client still sends, the connection would be reset, and the client might never see the answers.
+const (
+	lineLinger      = 5 * time.Second
+	lineLingerBytes = 16 << 20
+)
+
 // A lineAnswer is what a line is answered with: the send's result, or the error that it was refused with.
 type lineAnswer struct {
 	send *send
@@ -35,11 +42,10 @@ func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Accel-Buffering", "no")
 
 	answers := make(chan lineAnswer, linesAhead)
-	read := make(chan struct{})
+	read := make(chan bool, 1) // whether there may be more to read
 	go func() {
-		defer close(read)
 		defer close(answers)
-		h.readLines(r, rc, answers)
+		read <- h.readLines(r, rc, answers)
 	}()
 	if h.writeAnswers(w, r, rc, answers) != nil {
 		_ = rc.SetReadDeadline(time.Unix(1, 0)) // the client is gone: end the reader
@@ -47,7 +53,10 @@ func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request) {
 			_ = h.answerLine(r, io.Discard, a)
 		}
 	}
-	<-read
+	if <-read {
+		_ = rc.SetReadDeadline(time.Now().Add(lineLinger))
+		_, _ = io.CopyN(io.Discard, r.Body, lineLingerBytes)
+	}
 }
 
 // writeAnswers writes the answers in order until there are no more, or the client is gone.
@@ -72,25 +81,26 @@ func (h *Hub) writeAnswers(w io.Writer, r *http.Request, rc *http.ResponseContro
 	return nil
 }
 
-// readLines submits each line. It leaves its deadline where it ends before the body does: net/http reads what is left.
-func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers chan<- lineAnswer) {
+// readLines submits each line, and reports whether it ended before the body did.
+func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers chan<- lineAnswer) (more bool) {
 	lines := bufio.NewReaderSize(r.Body, 32<<10)
 	for {
 		_ = rc.SetReadDeadline(time.Now().Add(lineStall))
 		line, err := readLine(lines, h.opts.MaxEventBytes)
 		if err != nil && !errors.Is(err, io.EOF) {
-			if !errors.Is(err, ErrTooLarge) {
+			more = errors.Is(err, ErrTooLarge)
+			if !more {
 				err = &InvalidError{Field: "body", Reason: "can't be read: " + err.Error(), Hint: "lines that have no answer were not sent: send them again"}
 			}
 			answers <- lineAnswer{err: err}
-			return
+			return more
 		}
 		if len(bytes.TrimSpace(line)) > 0 {
 			answers <- h.submitLine(line)
 		}
 		if err != nil {
 			_ = rc.SetReadDeadline(time.Time{}) // what is still to be answered may take longer
-			return
+			return false
 		}
 	}
 }

@@ -3,6 +3,7 @@
 #
 #   a C compiler   go test -race needs one on Linux
 #   chromium       the browser tests drive it (any Chrome or Chromium on PATH will do)
+#   curl           the commands in the documents are run as they stand there
 #   node and npm   the tests of npm's SSE clients run under them
 #   those clients  from e2e/node/package-lock.json
 #
@@ -73,6 +74,11 @@ fi
 if ! has_chrome; then
 	apt chromium || true
 	has_chrome || miss "chromium: install Chromium or Chrome and put it on PATH; until then the browser tests are skipped"
+fi
+
+if ! have curl; then
+	apt curl || true
+	have curl || miss "curl: until it is there the tests of the documents' commands fail"
 fi
 
 if ! have node || ! have npm; then
