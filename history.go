@@ -274,28 +274,44 @@ func (h *history) unlist(l link, number uint64) {
 func (h *history) since(after uint64, keys []key, now time.Time, maxEvents int, maxBytes int64) (numbers []uint64, bytes int64, more bool) {
 	after = max(after, h.first-1)
 	ms := now.UnixMilli()
+	// The lists are walked together, from the newest record down, so that one that is in several is counted once.
+	type walk struct {
+		list uint32
+		at   uint64
+	}
+	walks := make([]walk, 0, len(keys))
 	for _, k := range keys {
-		at, ok := h.listing[k]
-		if !ok {
-			continue
-		}
-		for n := h.lists[at].newest; n > after; {
-			e := h.entry(n)
-			if !e.dead && (e.expires == 0 || e.expires > ms) {
-				numbers = append(numbers, n)
-				if bytes += h.size(n); len(numbers) > maxEvents || bytes > maxBytes {
-					return nil, bytes, true
-				}
-			}
-			back := h.linkUnder(e, n, at).back
-			if back == 0 || uint64(back) > n {
-				break
-			}
-			n -= uint64(back)
+		if l, ok := h.listing[k]; ok && h.lists[l].newest > after {
+			walks = append(walks, walk{l, h.lists[l].newest})
 		}
 	}
-	slices.Sort(numbers)
-	return slices.Compact(numbers), bytes, false
+	for len(walks) > 0 {
+		var n uint64
+		for _, w := range walks {
+			n = max(n, w.at)
+		}
+		e := h.entry(n)
+		if !e.dead && (e.expires == 0 || e.expires > ms) {
+			numbers = append(numbers, n)
+			if bytes += h.size(n); len(numbers) > maxEvents || bytes > maxBytes {
+				return nil, bytes, true
+			}
+		}
+		left := walks[:0]
+		for _, w := range walks {
+			if w.at == n {
+				back := uint64(h.linkUnder(e, n, w.list).back)
+				if back == 0 || back >= n-after {
+					continue
+				}
+				w.at = n - back
+			}
+			left = append(left, w)
+		}
+		walks = left
+	}
+	slices.Reverse(numbers)
+	return numbers, bytes, false
 }
 
 // size returns the bytes of a record's data.

@@ -44,6 +44,7 @@ type Hub struct {
 	state    hubState
 	admitted int           // streams being served or about to be
 	warm     Position      // what the log held at the start: until it is routed, streams are refused
+	starts   int           // how often reading what it held had to begin again
 	progress chan struct{} // closed when more was routed; nil when nobody waits for it
 	skew     time.Duration // the log's clock, ahead of ours
 	shaky    error         // why the log can't be followed at the moment; nil when it is
@@ -227,6 +228,10 @@ func (h *Hub) skip(ctx context.Context, cause error) error {
 	if !validEpoch(st.Epoch) {
 		return fmt.Errorf("the broker's epoch %q is not 1 to %d letters and digits", st.Epoch, maxEpoch)
 	}
+	if h.startAgain(st) {
+		h.pub.skipped(st.Floor)
+		return nil
+	}
 	h.log.Error(logGap, keyError, cause, keyEpoch, st.Epoch)
 	floor, known := cursor{epoch: st.Epoch, pos: st.Last}, st.Last.IsZero()
 	for rec, err := range h.broker.Read(ctx, st.Last, st.Last) {
@@ -237,6 +242,23 @@ func (h *Hub) skip(ctx context.Context, cause error) error {
 	h.tellOfGap(floor, known)
 	h.pub.skipped(floor.pos)
 	return nil
+}
+
+// maxStarts is how often the hub begins to read the log at its oldest record. A log that drops faster than it is read is
+// then followed from its end.
+const maxStarts = 10
+
+// startAgain begins anew with what the log holds now, when it has dropped records before the hub has read it for the
+// first time: a full log drops all the time. No stream is served yet, so nobody has missed anything.
+func (h *Hub) startAgain(st State) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.starts++; h.starts > maxStarts || h.warmLocked() {
+		return false
+	}
+	h.history.reset(cursor{epoch: st.Epoch, pos: st.Floor}, st.Floor.IsZero())
+	h.warm = st.Last
+	return true
 }
 
 // tellOfGap forgets what was indexed, and has every connection go on at the log's end.

@@ -13,26 +13,32 @@ type janitor struct {
 	hub   *Hub
 	kick  chan struct{} // 1: whether a round is due before its time
 	since atomic.Int64  // records since the last round
+	due   atomic.Int64  // how many of them make a round due before its time
 
 	// stale is the number below which a cursor is a quarter of history old: an idle stream with such a one gets a
 	// checkpoint instead of its next heartbeat.
 	stale atomic.Uint64
-	// nudged is the number below which cursors were half of history old when idle streams were last told to look.
+	// nudged is the newest number when idle streams were last told to look.
 	nudged uint64
 }
 
 const (
 	janitorInterval = time.Second
-	// janitorRecords is how many records are routed at most before the index is trimmed: it is then that much larger
-	// than what the log holds.
-	janitorRecords = 8192
+	// How many records are routed at most before the index is trimmed: it is then that much larger than what the log
+	// holds. An eighth of history, so that a small one doesn't turn over between two rounds, within these bounds.
+	minJanitorRecords = 64
+	maxJanitorRecords = 8192
 )
 
-func newJanitor(h *Hub) *janitor { return &janitor{hub: h, kick: make(chan struct{}, 1)} }
+func newJanitor(h *Hub) *janitor {
+	j := &janitor{hub: h, kick: make(chan struct{}, 1)}
+	j.due.Store(minJanitorRecords)
+	return j
+}
 
 // grown counts records that were routed.
 func (j *janitor) grown(n int) {
-	if j.since.Add(int64(n)) < janitorRecords {
+	if j.since.Add(int64(n)) < j.due.Load() {
 		return
 	}
 	select {
@@ -70,13 +76,13 @@ func (j *janitor) round(ctx context.Context) {
 	h.history.trim(st.Floor)
 	h.skew = time.Until(st.Time)
 	now := h.logTime()
-	j.stale.Store(h.history.aged(4, now))
-	half := h.history.aged(2, now)
-	first := h.history.first
+	j.due.Store(int64(min(max(h.history.entries.len()/8, minJanitorRecords), maxJanitorRecords)))
+	stale := h.history.aged(4, now)
+	j.stale.Store(stale)
 	var streams []*engine.Stream
-	// Where history turns over faster than heartbeats come, idle streams are asked before theirs is due: each time all
-	// that was newer than half of history has become the older half.
-	if first > 1 && half > j.nudged {
+	// Where history turns over faster than heartbeats come, idle streams are asked before theirs is due: each time that
+	// the cursors they were given last have become a quarter of history old. None is then more than half of it old.
+	if h.history.first > 1 && stale > j.nudged {
 		for _, m := range h.conns.under(key{kind: kindEveryone}) {
 			streams = append(streams, m.conn.stream)
 		}
@@ -84,7 +90,7 @@ func (j *janitor) round(ctx context.Context) {
 	}
 	h.mu.Unlock()
 	for _, s := range streams {
-		if s.Usage().Last < half {
+		if s.Usage().Last < stale {
 			s.Nudge()
 		}
 	}

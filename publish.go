@@ -22,8 +22,9 @@ type publisher struct {
 	mu       sync.Mutex // guards what follows, and the fields of every send
 	queue    []*send
 	pending  map[uint64]*send // handed to the broker and not over, by nonce
-	receipts map[string]Receipt
-	keys     ring[keptReceipt] // the keys of receipts, oldest first
+	receipts map[string]keptReceipt
+	keys     ring[keptKey] // the keys of receipts, oldest first
+	skipTo   Position      // the tail does not come by what is up to it
 	closed   bool
 }
 
@@ -41,6 +42,11 @@ type send struct {
 }
 
 type keptReceipt struct {
+	Receipt
+	at time.Time
+}
+
+type keptKey struct {
 	key string
 	at  time.Time
 }
@@ -54,7 +60,7 @@ const (
 func newPublisher(h *Hub) *publisher {
 	return &publisher{
 		hub: h, wake: make(chan struct{}, 1),
-		pending: make(map[uint64]*send), receipts: make(map[string]Receipt),
+		pending: make(map[uint64]*send), receipts: make(map[string]keptReceipt),
 	}
 }
 
@@ -88,8 +94,8 @@ func (p *publisher) wait(ctx context.Context, s *send) (Receipt, error) {
 	case isClosed(s.done):
 		return s.receipt, s.err
 	case s.appended:
-		delete(p.pending, s.rec.Nonce)
 		s.receipt.Hint = "it is in the log, and this node has not routed it yet"
+		p.finish(s)
 		return s.receipt, nil
 	case s.handed:
 		return Receipt{}, fmt.Errorf("it is not known whether the event was stored: %w", context.Cause(ctx))
@@ -117,7 +123,7 @@ func (p *publisher) run(ctx context.Context) {
 			p.close()
 			return
 		}
-		for {
+		for ctx.Err() == nil {
 			batch := p.next()
 			if len(batch) == 0 {
 				break
@@ -168,9 +174,12 @@ func (p *publisher) appended(batch []*send, out []Appended, err error) {
 			s.appended = true
 			s.receipt.ID = p.hub.eventID(out[i].Position, out[i].Nonce)
 			s.receipt.Scope = ScopeNode
-			if s.routed {
+			switch {
+			case s.routed:
 				p.finish(s)
-			} else if s.left {
+			case out[i].Position.Compare(p.skipTo) <= 0:
+				p.skip(s)
+			case s.left:
 				delete(p.pending, s.rec.Nonce)
 			}
 		case out[i].Outcome == Duplicate:
@@ -202,12 +211,10 @@ func (p *publisher) repeat(s *send, first Appended) {
 		f.repeats = append(f.repeats, s)
 		return
 	}
-	r, ok := p.receipts[s.rec.IdempotencyKey]
-	if !ok {
-		r = Receipt{
-			ID: p.hub.eventID(first.Position, first.Nonce), Scope: ScopeNode,
-			Hint: "it was sent before; how many connections it matched then is not known here",
-		}
+	id := p.hub.eventID(first.Position, first.Nonce)
+	r := p.receipts[s.rec.IdempotencyKey].Receipt
+	if r.ID != id {
+		r = Receipt{ID: id, Scope: ScopeNode, Hint: "it was sent before; how many connections it matched then is not known here"}
 	}
 	s.receipt = r
 	close(s.done)
@@ -235,17 +242,21 @@ func (p *publisher) routed(nonce uint64, matched int, hint string) {
 	}
 }
 
-// skipped tells all sends that were appended that the tail will not come by them.
-func (p *publisher) skipped() {
+// skipped tells the sends that were appended that the tail will not come by them: it goes on after end.
+func (p *publisher) skipped(end Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.skipTo = end
 	for _, s := range p.pending {
-		s.routed = true
-		s.receipt.Hint = "it is in the log, and this node skipped it: connections were told of a gap"
 		if s.appended {
-			p.finish(s)
+			p.skip(s)
 		}
 	}
+}
+
+func (p *publisher) skip(s *send) {
+	s.receipt.Hint = "it is in the log, and this node skipped it: connections were told of a gap"
+	p.finish(s)
 }
 
 func (p *publisher) finish(s *send) {
@@ -268,11 +279,13 @@ func (p *publisher) keep(key string, r Receipt) {
 		if p.keys.len() < maxRememberedKeys && now.Sub(oldest.at) < p.hub.opts.IdempotencyWindow {
 			break
 		}
-		delete(p.receipts, oldest.key)
+		if p.receipts[oldest.key].at.Equal(oldest.at) { // else the key was used again since
+			delete(p.receipts, oldest.key)
+		}
 		p.keys.pop()
 	}
-	p.receipts[key] = r
-	p.keys.push(keptReceipt{key, now})
+	p.receipts[key] = keptReceipt{r, now}
+	p.keys.push(keptKey{key, now})
 }
 
 // close fails what is queued and what is pending.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -15,7 +16,8 @@ const maxUnread = 4 << 10
 type connWriter struct {
 	s       *Stream
 	conn    net.Conn
-	chunked bool // the response was begun with Transfer-Encoding: chunked
+	chunked bool          // the response was begun with Transfer-Encoding: chunked
+	over    chan struct{} // closed by close
 }
 
 // ServeConn writes the stream to a hijacked connection from now on, and returns at once. The head of the response and
@@ -23,7 +25,7 @@ type connWriter struct {
 // of bytes that the client sent after its request and net/http has read.
 func (s *Stream) ServeConn(conn net.Conn, chunked bool, unread int) {
 	tune(conn, s.engine.cfg)
-	c := &connWriter{s: s, conn: conn, chunked: chunked}
+	c := &connWriter{s: s, conn: conn, chunked: chunked, over: make(chan struct{})}
 	s.engine.wg.Go(func() {
 		if s.serve(c) {
 			c.read(unread)
@@ -47,9 +49,12 @@ func (c *connWriter) read(unread int) {
 		case err == nil:
 			continue
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe):
+			if c.s.writing() {
+				c.giveWay(10 * time.Millisecond) // longer than it takes a goroutine that was woken to run, mostly
+			}
 			c.s.finish(Closed, nil)
 		default:
-			c.s.finish(Lost, err)
+			c.s.lose(err)
 		}
 		return
 	}
@@ -58,25 +63,40 @@ func (c *connWriter) read(unread int) {
 func (c *connWriter) start() { c.s.pumps.Go(c.s.pump) }
 
 func (c *connWriter) write(batch []*Frame) error {
-	if err := c.conn.SetWriteDeadline(time.Now().Add(c.s.engine.cfg.Timeout)); err != nil {
-		return err
-	}
 	form := (*Frame).Block
 	if c.chunked {
 		form = (*Frame).Chunk
 	}
-	return c.s.engine.gather(batch, form, func(b []byte) error {
-		_, err := c.conn.Write(b)
-		return err
+	err := c.s.engine.gather(batch, form, func(b []byte) error {
+		return c.s.inPieces(b, func(piece []byte) error {
+			if err := c.conn.SetWriteDeadline(time.Now().Add(c.s.engine.cfg.Timeout)); err != nil {
+				return err
+			}
+			_, err := c.conn.Write(piece)
+			return err
+		})
 	})
+	if errors.Is(err, syscall.EPIPE) {
+		c.giveWay(time.Second) // the read ends too
+	}
+	return err
+}
+
+// giveWay lets the other direction say first how the connection ended. A socket tells why it broke only once, to a read
+// or to a write; after that, a read finds the end of the stream, and a write a broken pipe.
+func (c *connWriter) giveWay(most time.Duration) {
+	select {
+	case <-c.over:
+	case <-time.After(most):
+	}
 }
 
 func (c *connWriter) close(abort bool) {
+	close(c.over)
 	if abort {
 		discard(c.conn)
-		return
 	}
-	// TLS may want to write an alert first, which can block.
+	// TLS may want to write an alert first, which can block; and what wraps a connection may count those that are open.
 	c.s.engine.wg.Go(func() { _ = c.conn.Close() })
 }
 

@@ -49,9 +49,14 @@ const (
 	// little enough that a stalled stream's batch doesn't hold much.
 	batchBytes = 64 << 10
 
-	// stallAfter is how long one write must be stuck before its stream, when its outbox is full, is slow and not
-	// just waiting for its turn on the processor.
-	stallAfter = 100 * time.Millisecond
+	// A stream whose outbox is full is slow, and not just waiting for its turn on the processor or for a packet that
+	// was lost (TCP sends it again after 200 ms at the earliest), when one write was stuck for so many turns of a
+	// sender that waits for it: 250 ms, and more where the processor is busy.
+	stallTurns = 50
+	stallTurn  = 5 * time.Millisecond
+
+	// stallAfter is how long a write must have been stuck for its stream to be slow as soon as its outbox is full.
+	stallAfter = time.Second
 
 	// Linger is how long the last notice is left to arrive. Some clients lose what comes together with the end.
 	Linger = 100 * time.Millisecond

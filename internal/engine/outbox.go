@@ -12,6 +12,10 @@ type outbox struct {
 func (o *outbox) len() int { return len(o.frames) - o.head }
 
 func (o *outbox) push(f *Frame) {
+	if len(o.frames) == cap(o.frames) && o.head > len(o.frames)/2 {
+		// A queue that never runs empty must not grow with all it has ever held.
+		o.keep(o.frames[:copy(o.frames, o.frames[o.head:])])
+	}
 	o.frames = append(o.frames, f)
 	o.bytes += len(f.Block())
 }
@@ -38,13 +42,23 @@ func (o *outbox) take(batch []*Frame, maxBytes int, now time.Time) []*Frame {
 
 // dropStale makes room by dropping what need not be written any more.
 func (o *outbox) dropStale(now time.Time) {
-	kept := make([]*Frame, 0, o.len())
-	o.bytes = 0
+	kept := o.frames[:0]
 	for _, f := range o.frames[o.head:] {
-		if !f.stale(now) {
+		if f.stale(now) {
+			o.bytes -= len(f.Block())
+		} else {
 			kept = append(kept, f)
-			o.bytes += len(f.Block())
 		}
 	}
+	o.keep(kept)
+}
+
+// keep makes kept, which is the beginning of frames, all there is.
+func (o *outbox) keep(kept []*Frame) {
+	if len(kept) == 0 {
+		*o = outbox{}
+		return
+	}
+	clear(o.frames[len(kept):])
 	o.frames, o.head = kept, 0
 }

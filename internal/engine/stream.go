@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -14,7 +13,7 @@ type Owner interface {
 	// Beat returns what to write on a stream that has nothing queued and whose last numbered frame was last.
 	// silent says that nothing was written for the heartbeat interval; without it, nil writes nothing.
 	Beat(last uint64, silent bool) *Frame
-	// Ended is called once, after the last write and after the connection was closed.
+	// Ended is called once, after the last write, when the connection is closed or about to be.
 	Ended(Reason, error)
 }
 
@@ -101,22 +100,25 @@ func (s *Stream) overLocked() bool {
 }
 
 // Relieve returns when the outbox is within its bounds again. If the writer is stuck, it ends the stream as slow.
+//
+// How long a write has been stuck is counted in turns on the processor: where that is busy, a healthy peer gets its own
+// turn late, and so does this.
 func (s *Stream) Relieve() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.phase < ending && s.overLocked() {
-		wait := stallAfter
-		if !s.since.IsZero() {
-			wait -= time.Since(s.since)
+	var since time.Time
+	for turns := 0; s.phase < ending && s.overLocked(); turns++ {
+		if s.since.IsZero() || s.since != since {
+			since, turns = s.since, 0 // another write: there was progress
 		}
-		if wait <= 0 {
+		if turns == stallTurns || s.stuckLocked(stallAfter) {
 			s.finishLocked(Slow, errOutboxFull)
 			return
 		}
 		if s.room == nil {
 			s.room = make(chan struct{})
 		}
-		room, timer := s.room, time.NewTimer(wait)
+		room, timer := s.room, time.NewTimer(stallTurn)
 		s.mu.Unlock()
 		select {
 		case <-room:
@@ -284,12 +286,12 @@ func (s *Stream) beatLocked(now time.Time) *Frame {
 func (s *Stream) wrote(batch []*Frame, beat bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.since = time.Time{}
 	if err != nil {
 		clear(batch)
-		s.finishLocked(reasonOf(err), err)
+		s.finishLocked(s.reasonLocked(err), err)
 		return
 	}
+	s.since = time.Time{}
 	s.last = time.Now()
 	var events, bytes uint64
 	for _, f := range batch {
@@ -324,9 +326,51 @@ func (s *Stream) freeLocked() {
 	}
 }
 
-// reasonOf says what a failed write means: a peer that took nothing for too long is slow, any other is lost.
-func reasonOf(err error) Reason {
-	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
+// inPieces writes b. A large frame on a slow line makes progress, and its stream is not stuck.
+func (s *Stream) inPieces(b []byte, write func([]byte) error) error {
+	for len(b) > batchBytes+batchBytes/4 { // a batch and its chunks' heads are one piece
+		if err := write(b[:batchBytes]); err != nil {
+			return err
+		}
+		b = b[batchBytes:]
+		s.mu.Lock()
+		s.since = time.Now()
+		s.mu.Unlock()
+	}
+	return write(b)
+}
+
+// writing reports whether a write is under way.
+func (s *Stream) writing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.since.IsZero()
+}
+
+// stuck reports whether the write under way has used up its time.
+func (s *Stream) stuck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stuckLocked(s.engine.cfg.Timeout)
+}
+
+func (s *Stream) stuckLocked(d time.Duration) bool {
+	return !s.since.IsZero() && time.Since(s.since) >= d
+}
+
+// lose ends the stream because of what the network said.
+func (s *Stream) lose(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finishLocked(s.reasonLocked(err), err)
+}
+
+// reasonLocked says what an error of the network means: the peer took nothing for too long, or it is lost. The kernel
+// gives a connection up (ETIMEDOUT) in either case; HTTP/2 doesn't say that a deadline was the reason.
+func (s *Stream) reasonLocked(err error) Reason {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), s.stuckLocked(s.engine.cfg.Timeout),
+		errors.Is(err, syscall.ETIMEDOUT) && s.stuckLocked(stallTurns*stallTurn):
 		return Slow
 	}
 	return Lost
