@@ -10,7 +10,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## serve on 127.0.0.1:8080; flags go in ARGS="--addr ..."
-	go run ./cmd/tidings serve $(ARGS)
+	go build -o bin/tidings ./cmd/tidings && exec bin/tidings serve $(ARGS)
 
 test: ## install what the tests need and is missing, lint, then run every test with -race
 	ci/test.sh

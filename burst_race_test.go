@@ -3,4 +3,4 @@
 package tidings_test
 
 // burst is how many events a burst has. The race detector makes each of them about 15 times as expensive.
-const burst = 4000
+const burst = 3000

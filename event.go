@@ -73,32 +73,13 @@ const defaultType = "message"
 
 // record checks the event and encodes its data. Past here, no field needs to be looked at again.
 func (e *Event) record(limits *Options) (Record, error) {
-	rec := Record{Type: e.Type, Exclude: e.Exclude, TTL: e.TTL, CollapseKey: e.CollapseKey, IdempotencyKey: e.IdempotencyKey}
+	targets, err := e.check(limits.MaxTargets)
+	if err != nil {
+		return Record{}, err
+	}
+	rec := Record{Type: e.Type, Targets: targets, Exclude: e.Exclude, TTL: e.TTL, CollapseKey: e.CollapseKey, IdempotencyKey: e.IdempotencyKey}
 	if rec.Type == "" {
 		rec.Type = defaultType
-	}
-	if err := checkType("type", rec.Type); err != nil {
-		return Record{}, err
-	}
-	var err error
-	if rec.Targets, err = e.targets(limits.MaxTargets); err != nil {
-		return Record{}, err
-	}
-	if !e.Exclude.IsZero() {
-		if err := e.Exclude.check("exclude"); err != nil {
-			return Record{}, err
-		}
-	}
-	if err := checkTTL("ttlMs", e.TTL); err != nil {
-		return Record{}, err
-	}
-	for _, k := range [2]struct{ field, value string }{{"collapseKey", e.CollapseKey}, {"idempotencyKey", e.IdempotencyKey}} {
-		if k.value == "" {
-			continue
-		}
-		if err := checkName(k.field, k.value, maxIDBytes); err != nil {
-			return Record{}, err
-		}
 	}
 	if rec.Data, err = encodeData(e.Data); err != nil {
 		return Record{}, err
@@ -107,6 +88,36 @@ func (e *Event) record(limits *Options) (Record, error) {
 		return Record{}, notStored(fmt.Errorf("%w: its data has %d bytes, at most %d are allowed", ErrTooLarge, len(rec.Data), limits.MaxEventBytes))
 	}
 	return rec, nil
+}
+
+// check checks everything but the data, and returns whom the event is for.
+func (e *Event) check(maxTargets int) ([]Target, error) {
+	if e.Type != "" {
+		if err := checkType("type", e.Type); err != nil {
+			return nil, err
+		}
+	}
+	targets, err := e.targets(maxTargets)
+	if err != nil {
+		return nil, err
+	}
+	if !e.Exclude.IsZero() {
+		if err := e.Exclude.check("exclude"); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkTTL("ttlMs", e.TTL); err != nil {
+		return nil, err
+	}
+	for _, k := range [2]struct{ field, value string }{{"collapseKey", e.CollapseKey}, {"idempotencyKey", e.IdempotencyKey}} {
+		if k.value == "" {
+			continue
+		}
+		if err := checkName(k.field, k.value, maxIDBytes); err != nil {
+			return nil, err
+		}
+	}
+	return targets, nil
 }
 
 // targets returns whom the event is for; nil is everyone.
@@ -136,8 +147,8 @@ const maxTTL = 100 * 365 * 24 * time.Hour
 
 func checkTTL(field string, ttl time.Duration) error {
 	switch {
-	case ttl < 0, ttl > 0 && ttl < time.Millisecond:
-		return &InvalidError{Field: field, Reason: fmt.Sprintf("is %v", ttl), Hint: "give at least a millisecond, or leave it out"}
+	case ttl < 0, ttl%time.Millisecond != 0:
+		return &InvalidError{Field: field, Reason: fmt.Sprintf("is %v", ttl), Hint: "give whole milliseconds, one at least, or leave it out"}
 	case ttl > maxTTL:
 		return &InvalidError{Field: field, Reason: fmt.Sprintf("is %v", ttl), Hint: "give at most a hundred years, or leave it out"}
 	}

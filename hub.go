@@ -436,6 +436,9 @@ func (h *Hub) describe(c *conn) Connection {
 // Disconnect ends the live connections of this node that meet the target, with reason "kicked", and returns how many.
 // They may come back: to keep them away is the Authorizer's business. The zero Target is refused with [ErrNoTarget].
 func (h *Hub) Disconnect(t Target) (int, error) {
+	if t.IsZero() {
+		return 0, fmt.Errorf("tidings: disconnect: %w", &InvalidError{Field: "target", Reason: "has no condition", Err: ErrNoTarget, Hint: "name a clientId, userId, sessionId or topic"})
+	}
 	if err := t.check("target"); err != nil {
 		return 0, fmt.Errorf("tidings: disconnect: %w", err)
 	}

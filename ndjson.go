@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -42,22 +43,49 @@ func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Accel-Buffering", "no")
 
 	answers := make(chan lineAnswer, linesAhead)
-	read := make(chan bool, 1) // whether there may be more to read
+	read := make(chan lineEnd, 1) // why there are no more lines
 	go func() {
 		defer close(answers)
 		read <- h.readLines(r, rc, answers)
 	}()
+	var closing sync.WaitGroup
+	over := make(chan struct{})
+	closing.Go(func() { // a hub that was closed waits for no more lines
+		select {
+		case <-h.ctx.Done():
+			_ = rc.SetReadDeadline(time.Unix(1, 0))
+		case <-over:
+		}
+	})
 	if h.writeAnswers(w, r, rc, answers) != nil {
 		_ = rc.SetReadDeadline(time.Unix(1, 0)) // the client is gone: end the reader
 		for a := range answers {
 			_ = h.answerLine(r, io.Discard, a)
 		}
 	}
-	if <-read {
+	end := <-read
+	close(over)
+	closing.Wait()
+	if end == lineTooLong {
 		_ = rc.SetReadDeadline(time.Now().Add(lineLinger))
-		_, _ = io.CopyN(io.Discard, r.Body, lineLingerBytes)
+		if _, err := io.CopyN(io.Discard, r.Body, lineLingerBytes); errors.Is(err, io.EOF) {
+			end = linesEnded
+		}
+	}
+	if end != linesEnded {
+		// net/http would read the rest of the body beside the next request: the connection can't be used again.
+		panic(http.ErrAbortHandler)
 	}
 }
+
+// lineEnd is why no more lines are read.
+type lineEnd uint8
+
+const (
+	linesEnded  lineEnd = iota // the body has ended
+	lineTooLong                // the client sends more, and must be let finish to see the answers
+	lineBroken                 // the client is silent, or the hub was closed
+)
 
 // writeAnswers writes the answers in order until there are no more, or the client is gone.
 func (h *Hub) writeAnswers(w io.Writer, r *http.Request, rc *http.ResponseController, answers <-chan lineAnswer) error {
@@ -81,26 +109,36 @@ func (h *Hub) writeAnswers(w io.Writer, r *http.Request, rc *http.ResponseContro
 	return nil
 }
 
-// readLines submits each line, and reports whether it ended before the body did.
-func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers chan<- lineAnswer) (more bool) {
+// readLines submits each line, until there are no more.
+func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers chan<- lineAnswer) lineEnd {
 	lines := bufio.NewReaderSize(r.Body, 32<<10)
 	for {
 		_ = rc.SetReadDeadline(time.Now().Add(lineStall))
+		if h.ctx.Err() != nil {
+			return lineBroken
+		}
 		line, err := readLine(lines, h.opts.MaxEventBytes)
-		if err != nil && !errors.Is(err, io.EOF) {
-			more = errors.Is(err, ErrTooLarge)
-			if !more {
-				err = &InvalidError{Field: "body", Reason: "can't be read: " + err.Error(), Hint: "lines that have no answer were not sent: send them again"}
-			}
+		switch {
+		case errors.Is(err, ErrTooLarge):
 			answers <- lineAnswer{err: err}
-			return more
+			return lineTooLong
+		case err != nil && !errors.Is(err, io.EOF):
+			answers <- lineAnswer{err: &InvalidError{Field: "body", Reason: "can't be read: " + err.Error(), Hint: "lines that have no answer were not sent: send them again"}}
+			if errors.Is(err, io.ErrUnexpectedEOF) { // cut short: there is no more
+				return linesEnded
+			}
+			return lineBroken
 		}
 		if len(bytes.TrimSpace(line)) > 0 {
-			answers <- h.submitLine(line)
+			a := h.submitLine(line)
+			answers <- a
+			if errors.Is(a.err, ErrClosed) {
+				return lineBroken
+			}
 		}
 		if err != nil {
 			_ = rc.SetReadDeadline(time.Time{}) // what is still to be answered may take longer
-			return false
+			return linesEnded
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -402,5 +403,32 @@ func TestLinesAreAnsweredBehindAMiddlewareThatCantFlush(t *testing.T) {
 	}
 	if len(ls) != 100 {
 		t.Errorf("%d answers", len(ls))
+	}
+}
+
+func TestAClosedHubEndsARequestThatGoesOnSending(t *testing.T) {
+	s := apiServe(t, tidings.Options{})
+	body, lines := io.Pipe()
+	defer lines.Close()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/api/sse/send", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", apiNDJSON)
+	go func() { _, _ = io.WriteString(lines, "{}\n") }() // and no more
+	res, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answers := bufio.NewReader(res.Body)
+	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, `"id"`) {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if err := s.hub.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, answers); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the answer ended with %v", err)
 	}
 }

@@ -24,7 +24,7 @@ import (
 
 // MarshalJSON writes the event in the form of the HTTP API.
 func (e Event) MarshalJSON() ([]byte, error) {
-	if _, err := e.targets(math.MaxInt); err != nil {
+	if _, err := e.check(math.MaxInt); err != nil { // json would replace what is not UTF-8, and leave out a short TTL
 		return nil, err
 	}
 	form := struct {

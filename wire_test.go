@@ -246,3 +246,17 @@ func FuzzParseEvent(f *testing.F) {
 		}
 	})
 }
+
+func TestAnEventThatJSONCantSayExactlyIsRefusedByItsEncoder(t *testing.T) {
+	for name, e := range map[string]tidings.Event{
+		"a TTL that is not whole milliseconds": {Everyone: true, TTL: 1500 * time.Microsecond},
+		"a TTL that would be none":             {Everyone: true, TTL: time.Microsecond},
+		"a user that is not UTF-8":             {Target: tidings.Target{UserID: "a\xff"}},
+		"an excluded user that is not UTF-8":   {Everyone: true, Exclude: tidings.Target{UserID: "a\xff"}},
+		"a key that is not UTF-8":              {Everyone: true, CollapseKey: "a\xff"},
+	} {
+		if _, err := e.MarshalJSON(); err == nil {
+			t.Errorf("%s is encoded", name)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 )
@@ -78,6 +79,11 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	)
 	if err != nil {
 		return fmt.Errorf("the command line's own definition: %w", err)
+	}
+	for _, arg := range args {
+		if !utf8.ValidString(arg) { // it would be sent with U+FFFD in place of what is not: to another user, say
+			return fmt.Errorf("the argument %q is not valid UTF-8", arg)
+		}
 	}
 	command, err := parser.Parse(args)
 	switch {

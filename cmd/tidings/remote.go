@@ -29,10 +29,19 @@ func (r *remote) stream() (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(u.String(), "/"), path) + path, nil
 }
 
+// shown returns the URL without a password.
+func (r *remote) shown() string {
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		return "the URL"
+	}
+	return u.Redacted()
+}
+
 // explain says what to do about a server that can't be reached.
 func (r *remote) explain(err error) error {
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("nothing listens at %s: start it with tidings serve, or name another server with --url", r.URL)
+		return fmt.Errorf("nothing listens at %s: start it with tidings serve, or name another server with --url", r.shown())
 	}
 	return err
 }

@@ -25,7 +25,7 @@ func listen(ctx context.Context, cfg *Config) (net.Listener, error) {
 	if runtime.GOOS == "linux" {
 		lc.KeepAlive = -1 // heartbeats are the probe: see ListenControl
 	}
-	ln, err := lc.Listen(ctx, "tcp", at.hostPort)
+	ln, err := lc.Listen(ctx, at.network, at.hostPort)
 	if err != nil {
 		return nil, listenError(cfg.Addr, err)
 	}
@@ -34,6 +34,7 @@ func listen(ctx context.Context, cfg *Config) (net.Listener, error) {
 
 // An address is where to listen, resolved once, so that what was checked is what is listened on.
 type address struct {
+	network  string // "tcp4" for an IPv4 address: Go has "tcp" on 0.0.0.0 take IPv6 as well
 	hostPort string
 	loopback bool
 }
@@ -48,17 +49,17 @@ func resolve(ctx context.Context, addr string) (address, error) {
 		return address{}, fmt.Errorf("--addr %q has no usable port: write one from 1 to 65535, or 0 for a free one", addr)
 	}
 	if host == "" {
-		return address{hostPort: addr}, nil
+		return address{network: "tcp", hostPort: addr}, nil
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
-		return address{hostPort: addr, loopback: ip.IsLoopback()}, nil
+		return address{network: networkOf(ip), hostPort: addr, loopback: ip.IsLoopback()}, nil
 	}
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil || len(ips) == 0 {
 		return address{}, fmt.Errorf("--addr %q: the name %q has no address here: write an IP address, as 127.0.0.1:8080", addr, host)
 	}
 	ip, loopback := choose(ips)
-	return address{hostPort: net.JoinHostPort(ip.String(), port), loopback: loopback}, nil
+	return address{network: networkOf(ip), hostPort: net.JoinHostPort(ip.String(), port), loopback: loopback}, nil
 }
 
 // choose returns which of a name's addresses to listen on: the first of IPv4, which most programs that are given the same
@@ -73,6 +74,13 @@ func choose(ips []netip.Addr) (chosen netip.Addr, loopback bool) {
 		}
 	}
 	return chosen, loopback
+}
+
+func networkOf(ip netip.Addr) string {
+	if ip.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 // listenError says what to do about an address that can't be listened on.
