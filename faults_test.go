@@ -389,7 +389,8 @@ func TestADrainInMidBroadcastSendsWholeFramesAndLosesNothing(t *testing.T) {
 				t.Errorf("client %d (%s): notice %t, %v, the last bytes are %q", i, s.name, notice, err, tail.last)
 			}
 			<-drained
-			again := second[i/each].open(t, "", "Last-Event-ID", st.LastEventID())
+			again := decode(second[i/each].get(t, "", "Last-Event-ID", st.LastEventID()))
+			again.greet(t)
 			if again.connected.Resume != "complete" {
 				t.Errorf("client %d resumed: %+v", i, again.connected)
 			}

@@ -135,7 +135,7 @@ var errOutboxFull = errors.New("its outbox is full and it does not read")
 func (s *Stream) Nudge() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phase == live {
+	if s.phase < ending {
 		s.asked = true
 		s.pumpLocked()
 	}
@@ -191,7 +191,7 @@ func (s *Stream) serve(w writer) bool {
 	case waiting:
 		s.phase = live
 		s.timer = time.AfterFunc(s.engine.cfg.Heartbeat, s.tick)
-		if s.outbox.len() > 0 {
+		if s.outbox.len() > 0 || s.asked {
 			s.pumpLocked()
 		}
 	case ending:

@@ -1,0 +1,167 @@
+package tidings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tidings-sse/tidings/internal/engine"
+)
+
+// Following the log: each record is indexed and queued for whom it is, in the log's order, and where the log has lost
+// records every connection is told.
+
+// tail follows the log until ctx ends.
+func (h *Hub) tail(ctx context.Context) {
+	for pause := time.Duration(0); ; {
+		started := time.Now()
+		err := h.broker.Tail(ctx, h.position(), h.deliver)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, ErrGap), errors.Is(err, ErrEpoch):
+			err = h.skip(ctx, err)
+		}
+		h.setShaky(err)
+		if err == nil {
+			continue
+		}
+		h.log.Error(logTailFailed, keyError, err)
+		if time.Since(started) > maxTailPause {
+			pause = 0
+		}
+		pause = min(max(2*pause, minTailPause), maxTailPause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+	}
+}
+
+// How long the hub waits before it follows the log again after a fault.
+const (
+	minTailPause = 100 * time.Millisecond
+	maxTailPause = 5 * time.Second
+)
+
+func (h *Hub) setShaky(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shaky = err
+}
+
+// position returns the newest position that was routed.
+func (h *Hub) position() Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.history.cursorAt(h.history.newest()).pos
+}
+
+// deliver routes a batch of the log.
+func (h *Hub) deliver(rs []Record) error {
+	for i := range rs {
+		h.route(&rs[i])
+	}
+	h.janitor.grown(len(rs))
+	return nil
+}
+
+// route indexes a record and queues it for every connection that it is for.
+func (h *Hub) route(rec *Record) {
+	now := time.Now()
+	var full []*engine.Stream
+	h.mu.Lock()
+	h.shaky = nil
+	deadline := time.Time{}
+	if rec.TTL > 0 {
+		deadline = rec.Time.Add(rec.TTL - h.skew)
+	}
+	hd := hold(rec, h.history.newest()+1, h.history.floor.epoch, deadline)
+	h.history.add(hd)
+	matched := 0
+	if deadline.IsZero() || now.Before(deadline) {
+		matched = h.conns.choose(rec, hd.number, func(c *conn) {
+			if c.stream.Post(hd.frame) {
+				full = append(full, c.stream)
+			}
+		})
+	}
+	if h.progress != nil {
+		close(h.progress)
+		h.progress = nil
+	}
+	h.mu.Unlock()
+
+	for _, s := range full {
+		s.Relieve()
+	}
+	h.counts.routed.Add(1)
+	hint := ""
+	if matched == 0 && h.pub.awaits(rec.Nonce) {
+		hint = h.hint(rec)
+	}
+	h.pub.routed(rec.Nonce, matched, hint)
+}
+
+// skip goes on at the log's end after a gap, and tells every connection.
+func (h *Hub) skip(ctx context.Context, cause error) error {
+	st, err := h.broker.State(ctx)
+	if err != nil {
+		return fmt.Errorf("%w, and the log's state: %w", cause, err)
+	}
+	if !validEpoch(st.Epoch) {
+		return fmt.Errorf("the broker's epoch %q is not 1 to %d letters and digits", st.Epoch, maxEpoch)
+	}
+	if h.startAgain(st) {
+		h.pub.skipped(st.Floor)
+		return nil
+	}
+	h.log.Error(logGap, keyError, cause, keyEpoch, st.Epoch)
+	floor, known := cursor{epoch: st.Epoch, pos: st.Last}, st.Last.IsZero()
+	for rec, err := range h.broker.Read(ctx, st.Last, st.Last) {
+		if known = err == nil; known {
+			floor.tag = tagOf(rec.Nonce)
+		}
+	}
+	h.tellOfGap(floor, known)
+	h.pub.skipped(floor.pos)
+	return nil
+}
+
+// maxStarts is how often the hub begins to read the log at its oldest record. A log that drops faster than it is read is
+// then followed from its end.
+const maxStarts = 10
+
+// startAgain begins anew with what the log holds now, when it has dropped records before the hub has read it for the
+// first time: a full log drops all the time. No stream is served yet, so nobody has missed anything.
+func (h *Hub) startAgain(st State) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.starts++; h.starts > maxStarts || h.warmLocked() {
+		return false
+	}
+	h.history.reset(cursor{epoch: st.Epoch, pos: st.Floor}, st.Floor.IsZero())
+	h.warm = st.Last
+	return true
+}
+
+// tellOfGap forgets what was indexed, and has every connection go on at the log's end.
+func (h *Hub) tellOfGap(end cursor, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.history.reset(end, known)
+	h.warm = end.pos
+	at := h.history.newest()
+	for _, m := range h.conns.under(key{kind: kindEveryone}) {
+		if h.opts.Snapshot != nil {
+			h.counts.gap(gapSkipped)
+			m.conn.stream.End(engine.Gapped, h.farewell(ReasonGap))
+			continue
+		}
+		block := h.gapBlock(gapSkipped, h.history.cursorAt(at).String())
+		m.conn.stream.Post(engine.NewFrame(at, time.Time{}, func(dst []byte) []byte { return append(dst, block...) }))
+	}
+}
