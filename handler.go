@@ -266,6 +266,8 @@ func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
 		h.counts.refused(ref.reason)
 	case errors.Is(err, errGapped):
 		reason = ReasonGap
+	case errors.Is(err, errExpired):
+		reason = ReasonExpired
 	case h.ctx.Err() != nil:
 		reason = ReasonStopped
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -275,7 +277,7 @@ func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, logUnfinished, append(c.logAttrs(), slog.String(keyReason, string(reason)), slog.Any(keyError, err))...)
 	h.counts.unfinished(reason)
-	if reason == ReasonDrained || reason == ReasonGap {
+	if reason == ReasonDrained || reason == ReasonGap || reason == ReasonExpired {
 		if out.write(h.farewell(reason).Block()) == nil {
 			out.linger(ctx)
 		}

@@ -245,6 +245,9 @@ const replayPage = 128
 
 // write sends one page of events.
 func (j *join) write(ctx context.Context, page []uint64, out *output) error {
+	if err := j.hub.mayGoOn(j.c); err != nil {
+		return err
+	}
 	hs, err := j.hub.fetch(ctx, page)
 	if err != nil {
 		return err
@@ -259,6 +262,9 @@ func (j *join) write(ctx context.Context, page []uint64, out *output) error {
 		j.seen = hd.number
 		b = append(b, hd.frame.Block()...)
 		if len(b) >= replayWrite {
+			if err := j.hub.mayGoOn(j.c); err != nil {
+				return err
+			}
 			if err := out.write(b); err != nil {
 				return err
 			}
@@ -269,6 +275,22 @@ func (j *join) write(ctx context.Context, page []uint64, out *output) error {
 		return nil
 	}
 	return out.write(b)
+}
+
+// errExpired ends a replay whose grant has expired.
+var errExpired = errors.New("the grant expired during the replay")
+
+// mayGoOn says why a replay must end: a slow one may outlive its grant, or the hub.
+func (h *Hub) mayGoOn(c *conn) error {
+	if !c.expires.IsZero() && !time.Now().Before(c.expires) {
+		return errExpired
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state != hubOpen {
+		return errDraining
+	}
+	return nil
 }
 
 // replayWrite is how many bytes of a replay are gathered for one write.

@@ -94,7 +94,8 @@ func (p *Problem) titled() *Problem {
 func (p *Problem) Is(target error) bool {
 	switch target {
 	case ErrNotStored:
-		return p.Status < http.StatusInternalServerError || p.Type == problemNotStored
+		// What is unavailable was refused before anything was handed over.
+		return p.Status < http.StatusInternalServerError || p.Type == problemNotStored || p.Type == problemUnavailable
 	case ErrNoTarget:
 		return p.Type == problemNoTarget
 	case ErrTooLarge:
@@ -170,7 +171,9 @@ func methodProblem(r *http.Request, allow string) *Problem {
 func (p *Problem) ServeHTTP(w http.ResponseWriter, _ *http.Request) { writeProblem(w, p) }
 
 func writeProblem(w http.ResponseWriter, p *Problem) {
-	p = p.titled()
+	if p = p.titled(); p.Status == 0 {
+		p.Status = http.StatusInternalServerError
+	}
 	head := w.Header()
 	head.Set("Content-Type", "application/problem+json")
 	head.Set("Cache-Control", "no-store")
@@ -183,4 +186,22 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	}
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // a client that is gone needs no answer
+}
+
+// sendErrorProblem returns the type of the problem that a failed send is.
+func sendErrorProblem(err error) string {
+	for _, k := range [...]struct {
+		err     error
+		problem string
+	}{
+		{ErrNoTarget, problemNoTarget},
+		{ErrTooLarge, problemTooLarge},
+		{ErrConflict, problemConflict},
+		{ErrNotStored, problemNotStored},
+	} {
+		if errors.Is(err, k.err) {
+			return k.problem
+		}
+	}
+	return problemUnknown
 }

@@ -25,6 +25,7 @@ type publisher struct {
 	receipts map[string]keptReceipt
 	keys     ring[keptKey] // the keys of receipts, oldest first
 	skipTo   Position      // the tail does not come by what is up to it
+	unrouted int           // bytes of pending
 	closed   bool
 }
 
@@ -32,8 +33,10 @@ type send struct {
 	rec  Record
 	done chan struct{} // closed when it is over
 
+	size     int  // bytes that count towards unrouted
 	handed   bool // to the broker
 	appended bool
+	pos      Position // once it was appended
 	routed   bool
 	left     bool    // nobody waits for it any more
 	repeats  []*send // sends with the same idempotency key, which get the same receipt
@@ -55,6 +58,11 @@ type keptKey struct {
 const (
 	maxAppendEvents = 4096
 	maxAppendBytes  = 4 << 20
+
+	// maxUnrouted is how far the log may run ahead of this node's routing of what it appended: past it, senders wait.
+	// Else they could push out of history what their own node has not read yet.
+	maxUnrouted  = 2 * maxAppendBytes
+	sendOverhead = 512 // bytes counted for a send beside its data
 )
 
 func newPublisher(h *Hub) *publisher {
@@ -143,6 +151,9 @@ func (p *publisher) run(ctx context.Context) {
 func (p *publisher) next() []*send {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.unrouted >= maxUnrouted {
+		return nil // forget wakes the publisher
+	}
 	n, bytes := 0, 0
 	for n < len(p.queue) && n < maxAppendEvents && bytes < maxAppendBytes {
 		s := p.queue[n]
@@ -150,6 +161,8 @@ func (p *publisher) next() []*send {
 		s.handed = true
 		s.rec.Nonce = rand.Uint64()
 		p.pending[s.rec.Nonce] = s
+		s.size = len(s.rec.Data) + sendOverhead
+		p.unrouted += s.size
 		n++
 	}
 	batch := p.queue[:n:n]
@@ -167,11 +180,12 @@ func (p *publisher) appended(batch []*send, out []Appended, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, s := range batch {
+		s.rec = Record{Nonce: s.rec.Nonce, IdempotencyKey: s.rec.IdempotencyKey} // the log has the rest
 		switch {
 		case err != nil:
 			p.fail(s, brokerError(err))
 		case out[i].Outcome == Stored:
-			s.appended = true
+			s.appended, s.pos = true, out[i].Position
 			s.receipt.ID = p.hub.eventID(out[i].Position, out[i].Nonce)
 			s.receipt.Scope = ScopeNode
 			switch {
@@ -180,7 +194,7 @@ func (p *publisher) appended(batch []*send, out []Appended, err error) {
 			case out[i].Position.Compare(p.skipTo) <= 0:
 				p.skip(s)
 			case s.left:
-				delete(p.pending, s.rec.Nonce)
+				p.forget(s)
 			}
 		case out[i].Outcome == Duplicate:
 			p.repeat(s, out[i])
@@ -198,15 +212,28 @@ func brokerError(err error) error {
 	return fmt.Errorf("it is not known whether the event was stored: %w", err)
 }
 
-func (p *publisher) fail(s *send, err error) {
+// forget takes a send that is over out of what is pending.
+func (p *publisher) forget(s *send) {
+	if p.pending[s.rec.Nonce] != s {
+		return
+	}
 	delete(p.pending, s.rec.Nonce)
+	p.unrouted -= s.size
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *publisher) fail(s *send, err error) {
+	p.forget(s)
 	s.err = err
 	close(s.done)
 }
 
 // repeat gives a send the receipt of the first one with its key.
 func (p *publisher) repeat(s *send, first Appended) {
-	delete(p.pending, s.rec.Nonce)
+	p.forget(s)
 	if f := p.pending[first.Nonce]; f != nil {
 		f.repeats = append(f.repeats, s)
 		return
@@ -248,7 +275,7 @@ func (p *publisher) skipped(end Position) {
 	defer p.mu.Unlock()
 	p.skipTo = end
 	for _, s := range p.pending {
-		if s.appended {
+		if s.appended && s.pos.Compare(end) <= 0 {
 			p.skip(s)
 		}
 	}
@@ -260,7 +287,7 @@ func (p *publisher) skip(s *send) {
 }
 
 func (p *publisher) finish(s *send) {
-	delete(p.pending, s.rec.Nonce)
+	p.forget(s)
 	if s.rec.IdempotencyKey != "" {
 		p.keep(s.rec.IdempotencyKey, s.receipt)
 	}

@@ -544,3 +544,33 @@ func TestSendsOfManyGoroutinesAndCloseDoNotHang(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+func TestTheLogRunsNoFurtherAheadOfItsOwnNodeThanABound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var appended atomic.Int64
+		log := memoryLog(t, nil)
+		b := &rigged{Broker: log, append: func(ctx context.Context, rs []tidings.Record) ([]tidings.Appended, error) {
+			for _, r := range rs {
+				appended.Add(int64(len(r.Data)))
+			}
+			return log.Append(ctx, rs)
+		}}
+		release := make(chan struct{})
+		b.deliver = func(context.Context, []tidings.Record) error { <-release; return nil }
+		hub := joinHub(t, tidings.Options{Broker: b})
+		const sends, size = 40, 1 << 20
+		var wg sync.WaitGroup
+		for range sends {
+			wg.Go(func() { joinSend(t, hub, text(strings.Repeat("x", size))) })
+		}
+		synctest.Wait()
+		if n := appended.Load(); n < 8<<20 || n > 13<<20 { // the bound, and the batch that passes it
+			t.Errorf("%d MiB were appended while nothing was routed", n>>20)
+		}
+		close(release)
+		wg.Wait()
+		if n := appended.Load(); n != sends*size {
+			t.Errorf("%d of %d bytes were appended in the end", n, sends*size)
+		}
+	})
+}

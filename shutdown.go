@@ -72,8 +72,10 @@ func (h *Hub) busy() bool {
 // answered yet fails. A broker that the hub was given stays open. It must not be called from a hook.
 func (h *Hub) Close() error {
 	h.mu.Lock()
-	if h.state == hubClosed {
+	if h.state == hubClosed { // by another call, which may not have finished
 		h.mu.Unlock()
+		h.wg.Wait()
+		h.engine.Wait()
 		return nil
 	}
 	h.state = hubClosed

@@ -1,7 +1,6 @@
 package tidings
 
 import (
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +49,7 @@ type counts struct {
 	replayed    atomic.Uint64
 	checkpoints atomic.Uint64
 
-	mu     sync.Mutex // guards by
+	mu     sync.Mutex // guards byKind
 	byKind map[countKind]map[string]uint64
 }
 
@@ -136,22 +135,4 @@ func (h *Hub) Stats() Stats {
 		s.History.Unavailable = h.shaky.Error()
 	}
 	return s
-}
-
-// kindOf says in a word why a send failed.
-func sendErrorProblem(err error) string {
-	for _, k := range [...]struct {
-		err     error
-		problem string
-	}{
-		{ErrNoTarget, problemNoTarget},
-		{ErrTooLarge, problemTooLarge},
-		{ErrConflict, problemConflict},
-		{ErrNotStored, problemNotStored},
-	} {
-		if errors.Is(err, k.err) {
-			return k.problem
-		}
-	}
-	return problemUnknown
 }

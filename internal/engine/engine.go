@@ -55,6 +55,10 @@ const (
 	stallTurns = 50
 	stallTurn  = 5 * time.Millisecond
 
+	// maxStallTurns bounds what senders wait for one stream in all, until it has caught up by half of its outbox: 5 s.
+	// One that reads, but never fast enough, would hold everybody up for ever.
+	maxStallTurns = 1000
+
 	// stallAfter is how long a write must have been stuck for its stream to be slow as soon as its outbox is full.
 	stallAfter = time.Second
 

@@ -31,6 +31,7 @@ type Stream struct {
 	outbox outbox
 	busy   bool          // a pump is under way or was asked for
 	since  time.Time     // when the write under way began; zero when none is
+	turns  int           // that senders have waited for it since its outbox was half full
 	room   chan struct{} // closed when the outbox is within its bounds again; nil when nobody waits
 	timer  *time.Timer   // silence while live; the bound on ending after that
 	asked  bool          // the owner's Beat is due
@@ -111,7 +112,7 @@ func (s *Stream) Relieve() {
 		if s.since.IsZero() || s.since != since {
 			since, turns = s.since, 0 // another write: there was progress
 		}
-		if turns == stallTurns || s.stuckLocked(stallAfter) {
+		if s.turns++; turns == stallTurns || s.turns > maxStallTurns || s.stuckLocked(stallAfter) {
 			s.finishLocked(Slow, errOutboxFull)
 			return
 		}
@@ -315,6 +316,9 @@ func (s *Stream) wrote(batch []*Frame, beat bool, err error) {
 	}
 	if s.room != nil && !s.overLocked() {
 		s.freeLocked()
+	}
+	if s.outbox.len() <= s.engine.cfg.MaxEvents/2 && s.outbox.bytes <= s.engine.cfg.MaxBytes/2 {
+		s.turns = 0
 	}
 }
 

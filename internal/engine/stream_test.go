@@ -508,12 +508,12 @@ func TestRelieveWaitsForRoomAndNoLonger(t *testing.T) {
 			r.Post(sized(1))
 		}
 		go func() {
-			time.Sleep(10 * time.Second)
+			time.Sleep(4 * time.Second)
 			r.serve()
 		}()
 		start := time.Now()
 		r.Relieve()
-		if took := time.Since(start); took != 10*time.Second {
+		if took := time.Since(start); took != 4*time.Second {
 			t.Errorf("it took %v", took)
 		}
 		r.Abort(engine.Stopped)
@@ -629,4 +629,38 @@ func TestAStreamMayBeUsedConcurrently(t *testing.T) {
 		}
 		_ = r.peer.Close()
 	}
+}
+
+func TestAPeerThatReadsButNeverFastEnoughHoldsSendersUpForFiveSecondsInAll(t *testing.T) {
+	bubble(func(t *testing.T) {
+		r := newRig(engine.Config{})
+		r.serve()
+		gone := make(chan struct{})
+		go func() { // a write makes progress every 100 ms
+			defer close(gone)
+			b := make([]byte, pipe)
+			for {
+				time.Sleep(100 * time.Millisecond)
+				if _, err := r.peer.Read(b); err != nil {
+					return
+				}
+			}
+		}()
+		var waited time.Duration
+		frame := text(8, strings.Repeat("x", pipe-2)+"\n\n")
+		for range 2000 {
+			if !r.Post(frame) {
+				continue
+			}
+			began := time.Now()
+			r.Relieve()
+			waited += time.Since(began)
+		}
+		if waited < engine.Stall || waited > 6*time.Second {
+			t.Errorf("senders waited %v", waited)
+		}
+		<-gone
+		r.engine.Wait()
+		r.check(t, engine.Slow, r.err)
+	})(t)
 }
