@@ -60,7 +60,7 @@ func TestACursorThatIsNotOneIsAGapAndReadsNothing(t *testing.T) {
 	for _, id := range []string{
 		"x", "0", "1", "-", "1-", "null", "undefined", "[object Object]", "%00", "日本", "é", "\t",
 		"1" + epoch, "1" + epoch + "-", "1" + epoch + "-1.0", "1" + epoch + "-1-1",
-		"2" + first.ID[1:], first.ID + "0", first.ID + "-", " " + first.ID + " x",
+		"2" + first.ID[1:], first.ID + "00000", first.ID + "-", " " + first.ID + " x",
 		strings.ToUpper(first.ID[:1]+epoch) + "-1.0--1",
 		"1" + epoch + "-1.0-zzzzz", // a tag of more bits than there are
 		strings.Repeat("9", 128), strings.Repeat("9", 129), strings.Repeat("a", 1024),
