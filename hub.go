@@ -46,6 +46,7 @@ type Hub struct {
 	progress chan struct{} // closed when more was routed; nil when nobody waits for it
 	skew     time.Duration // the log's clock, ahead of ours
 	shaky    error         // why the log can't be followed at the moment; nil when it is
+	tailing  time.Time     // since when it is; zero while it is not
 }
 
 type hubState uint8
@@ -178,6 +179,8 @@ func (h *Hub) admit() error {
 		return errStopped
 	case h.state == hubDraining:
 		return errDraining
+	case h.shaky != nil:
+		return errNoLog
 	case !h.warmLocked():
 		return errStarting
 	case h.admitted >= h.opts.MaxConnections:

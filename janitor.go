@@ -75,6 +75,9 @@ func (j *janitor) round(ctx context.Context) {
 	}
 	h.history.trim(st.Floor)
 	h.skew = time.Until(st.Time)
+	if !h.tailing.IsZero() && time.Since(h.tailing) >= janitorInterval {
+		h.shaky = nil // it is followed again, though nothing new came
+	}
 	now := h.logTime()
 	j.due.Store(int64(min(max(h.history.entries.len()/8, minJanitorRecords), maxJanitorRecords)))
 	stale := h.history.aged(4, now)

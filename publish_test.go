@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -571,6 +572,40 @@ func TestTheLogRunsNoFurtherAheadOfItsOwnNodeThanABound(t *testing.T) {
 		wg.Wait()
 		if n := appended.Load(); n != sends*size {
 			t.Errorf("%d of %d bytes were appended in the end", n, sends*size)
+		}
+	})
+}
+
+func TestStreamsAreRefusedForNowWhileTheLogCantBeFollowedAndServedOnceItIsThoughNothingNewCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broken atomic.Bool
+		broken.Store(true)
+		log := memoryLog(t, nil)
+		b := &rigged{Broker: log}
+		b.tail = func(ctx context.Context, after tidings.Position, deliver func([]tidings.Record) error) error {
+			if broken.Load() {
+				return errors.New("unreachable")
+			}
+			return log.Tail(ctx, after, deliver)
+		}
+		hub := joinHub(t, tidings.Options{Broker: b})
+		synctest.Wait()
+		answer := func() int {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest("GET", "/api/sse", nil).WithContext(t.Context())
+			if hub.Ready() == nil {
+				return 200
+			}
+			hub.ServeHTTP(w, r)
+			return w.Code
+		}
+		if code := answer(); code != 503 {
+			t.Errorf("while the log is away: %d", code)
+		}
+		broken.Store(false)
+		time.Sleep(10 * time.Second)
+		if code := answer(); code != 200 {
+			t.Errorf("once it is back: %d", code)
 		}
 	})
 }

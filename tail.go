@@ -17,7 +17,9 @@ import (
 func (h *Hub) tail(ctx context.Context) {
 	for pause := time.Duration(0); ; {
 		started := time.Now()
+		h.setTailing(started)
 		err := h.broker.Tail(ctx, h.position(), h.deliver)
+		h.setTailing(time.Time{})
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -46,6 +48,12 @@ const (
 	minTailPause = 100 * time.Millisecond
 	maxTailPause = 5 * time.Second
 )
+
+func (h *Hub) setTailing(since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tailing = since
+}
 
 func (h *Hub) setShaky(err error) {
 	h.mu.Lock()
