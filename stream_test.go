@@ -217,6 +217,9 @@ func (p protocol) serve(t testing.TB, l net.Listener, dial func(context.Context,
 		_ = s.server.Close()
 		<-served
 		transport.CloseIdleConnections()
+		for _, c := range s.dialed.all() {
+			_ = c.Close() // one whose peer has vanished never learns that the server closed
+		}
 	})
 	return s
 }
