@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -104,6 +105,36 @@ func BenchmarkPublishToOneUserInParallel(b *testing.B) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// A connection that is registered under the hub's lock, while that many listen to its topic. The worst is what a send may
+// wait for; it must not grow with them.
+func BenchmarkRegisterInATopic(b *testing.B) {
+	for _, members := range []int{1, 1_000_000} {
+		b.Run(fmt.Sprint("members=", members), func(b *testing.B) {
+			hub := joinHub(b, tidings.Options{})
+			register := func(n int) time.Duration {
+				c := tidings.Connection{ConnectionID: fmt.Sprint("~", n), ClientID: fmt.Sprint("~", n), UserID: strconv.Itoa(n), Topics: []string{"all"}}
+				began := time.Now()
+				if err := hub.Register(c); err != nil {
+					b.Fatal(err)
+				}
+				return time.Since(began)
+			}
+			for n := range members {
+				register(n)
+			}
+			runtime.GC()
+			b.ReportAllocs()
+			var took []time.Duration
+			for b.Loop() {
+				took = append(took, register(members+len(took)))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)*999/1000].Nanoseconds()), "p99.9-ns")
+			b.ReportMetric(float64(took[len(took)-1].Nanoseconds()), "worst-ns")
 		})
 	}
 }

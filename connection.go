@@ -2,6 +2,7 @@ package tidings
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidings-sse/tidings/internal/engine"
@@ -37,24 +38,27 @@ const (
 	ReasonStopped = Reason(engine.Stopped) // Close
 )
 
-// conn is a connection as the hub knows it.
+// conn is a connection as the hub knows it. There are many, and most are idle: what only some need is behind a pointer.
 type conn struct {
 	identity
 	remoteAddr  string
-	connectedAt time.Time
+	connectedAt int64 // Unix nanoseconds
 	hub         *Hub
 	stream      *engine.Stream
-	expires     time.Time     // of the grant; zero is never
+	expiry      *expiry       // nil where the grant doesn't expire
 	greeted     chan struct{} // closed when OnConnect has returned; nil without hooks
 
-	expiry *time.Timer // ends the stream at the grant's expiry; nil without. Set under Hub.mu
-
-	places []place // where it stands in the hub's index; guarded by Hub.mu
-	mark   uint64  // the last record it was chosen for; guarded by Hub.mu
+	// Guarded by Hub.mu.
+	at    int    // its place among all connections
+	nodes *node  // its first place on a roster; nil if it is on none
+	mark  uint64 // the last record it was chosen for
 }
 
-// Beat chooses between a heartbeat and a checkpoint.
-func (c *conn) Beat(last uint64, silent bool) *engine.Frame { return c.hub.beat(last, silent) }
+// expiry is when a connection's grant ends.
+type expiry struct {
+	at    time.Time
+	timer *time.Timer // ends the stream; set under Hub.mu
+}
 
 // Ended takes the connection out of the hub.
 func (c *conn) Ended(r engine.Reason, err error) { c.hub.unregister(c, Reason(r), err) }
@@ -68,6 +72,24 @@ func (c *conn) describe() Connection {
 		SessionID:    c.sessionID,
 		Topics:       slices.Clone(c.topics),
 		RemoteAddr:   c.remoteAddr,
-		ConnectedAt:  c.connectedAt,
+		ConnectedAt:  time.Unix(0, c.connectedAt),
+	}
+}
+
+// own has the connection, which outlives its request, keep its ids and address in one string of its own: each of them is a
+// part of the request's head, and would hold on to all of it.
+func (c *conn) own() {
+	parts := make([]*string, 0, 5+len(c.topics))
+	parts = append(parts, &c.connectionID, &c.clientID, &c.userID, &c.sessionID, &c.remoteAddr)
+	for i := range c.topics {
+		parts = append(parts, &c.topics[i])
+	}
+	var b strings.Builder
+	for _, p := range parts {
+		b.WriteString(*p)
+	}
+	rest := b.String()
+	for _, p := range parts {
+		*p, rest = rest[:len(*p)], rest[len(*p):]
 	}
 }

@@ -60,8 +60,8 @@ func (h *History) Aged(part uint64, now time.Time) uint64 { return h.h.aged(part
 
 // Held returns how many records are held whole, and their bytes as they are counted.
 func (h *History) Held() (n int, bytes int64) {
-	for i := range h.h.entries.len() {
-		if h.h.entries.at(i).held != nil {
+	for i := range h.h.entries.Len() {
+		if h.h.entries.At(i).held != nil {
 			n++
 		}
 	}
@@ -71,7 +71,7 @@ func (h *History) Held() (n int, bytes int64) {
 // Leftovers says what the index still keeps beside its entries.
 func (h *History) Leftovers() string {
 	x := h.h
-	return fmt.Sprint(x.entries.len(), " entries, ", len(x.listing), " keys, ", len(x.lists)-len(x.spare), " lists, ",
+	return fmt.Sprint(x.entries.Len(), " entries, ", len(x.listing), " keys, ", len(x.lists)-len(x.spare), " lists, ",
 		len(x.extra), " extra links, ", len(x.collapse), "+", len(x.collapsy), " collapse keys, ", x.holdBytes, " bytes")
 }
 
@@ -84,50 +84,52 @@ func Meets(c Connection, t Target) bool {
 	return id.meets(t)
 }
 
-// Ring is the queue under the log and the index.
-type Ring struct{ r ring[int] }
+// Origin is what an address is counted under.
+func Origin(remoteAddr string) string { return origin(remoteAddr).String() }
 
-// The ring's methods.
-func (r *Ring) Len() int     { return r.r.len() }
-func (r *Ring) At(i int) int { return *r.r.at(i) }
-func (r *Ring) Push(v int)   { r.r.push(v) }
-func (r *Ring) Pop()         { r.r.pop() }
-func (r *Ring) Cap() int     { return len(r.r.buf) }
+// Rooms returns how many streams have room, and for how many users and origins they are counted.
+func (h *Hub) Rooms() (streams, users, origins int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.admitted, len(h.ofUser.has), len(h.ofIP.has)
+}
 
 // Register adds a connection without a socket, which must not be sent anything: it is not served.
 func (h *Hub) Register(c Connection) error {
-	_, err := h.registered(c)
-	return err
+	return h.registered(connOf(h, c))
 }
 
 // Serve adds a connection that writes to conn.
 func (h *Hub) Serve(c Connection, conn net.Conn) error {
-	if err := h.admit(); err != nil {
+	x := connOf(h, c)
+	if err := h.admit(x); err != nil {
 		return err
 	}
-	x, err := h.registered(c)
-	if err != nil {
-		h.release()
+	if err := h.registered(x); err != nil {
+		h.release(x)
 		return err
 	}
 	x.stream.ServeConn(conn, true, 0)
 	return nil
 }
 
-func (h *Hub) registered(c Connection) (*conn, error) {
-	x := &conn{hub: h, connectedAt: time.Now(), identity: identity{
+func connOf(h *Hub, c Connection) *conn {
+	return &conn{hub: h, connectedAt: time.Now().UnixNano(), identity: identity{
 		connectionID: c.ConnectionID, clientID: c.ClientID, userID: c.UserID, sessionID: c.SessionID, topics: c.Topics,
 	}}
+}
+
+func (h *Hub) registered(x *conn) error {
 	j, err := h.begin(h.ctx, x, "")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for {
 		if ok, err := h.register(j); ok || err != nil {
-			return x, err
+			return err
 		}
 		if err := j.catchUp(h.ctx, h.output(httptest.NewRecorder())); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }

@@ -55,6 +55,7 @@ func TestAPeerThatVanishesIsFoundWithinTheConnectionTimeout(t *testing.T) {
 	}{
 		{"idle", "HTTP 1.0", false, []tidings.Reason{tidings.ReasonLost}},
 		{"idle", "HTTP 1.1", false, []tidings.Reason{tidings.ReasonLost}},
+		{"idle", "HTTP 1.1 limited", false, []tidings.Reason{tidings.ReasonLost}},
 		{"idle", "HTTP 1.1 TLS", false, []tidings.Reason{tidings.ReasonLost}},
 		// net/http says only that the client has gone.
 		{"idle", "HTTP 1.1 not hijackable", false, []tidings.Reason{tidings.ReasonClosed, tidings.ReasonLost}},
@@ -62,6 +63,7 @@ func TestAPeerThatVanishesIsFoundWithinTheConnectionTimeout(t *testing.T) {
 		{"idle", "HTTP 2 h2c", false, []tidings.Reason{tidings.ReasonClosed, tidings.ReasonLost}},
 		{"idle", "HTTP 2 TLS", false, []tidings.Reason{tidings.ReasonClosed, tidings.ReasonLost}},
 		{"while it is written to", "HTTP 1.1", true, []tidings.Reason{tidings.ReasonSlow}},
+		{"while it is written to", "HTTP 1.1 limited", true, []tidings.Reason{tidings.ReasonSlow}},
 		{"while it is written to", "HTTP 1.1 TLS", true, []tidings.Reason{tidings.ReasonSlow}},
 		{"while it is written to", "HTTP 1.1 not hijackable", true, []tidings.Reason{tidings.ReasonSlow, tidings.ReasonClosed, tidings.ReasonLost}},
 		{"while it is written to", "HTTP 2 TLS", true, []tidings.Reason{tidings.ReasonSlow, tidings.ReasonClosed, tidings.ReasonLost}},

@@ -31,7 +31,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c, lastEventID, err := h.newConn(r)
 	if err == nil {
-		err = h.admit()
+		err = h.admit(c)
 	}
 	if err != nil {
 		h.reject(w, r, err)
@@ -69,7 +69,10 @@ func (h *Hub) newConn(r *http.Request) (c *conn, lastEventID string, err error) 
 	if err != nil {
 		return nil, "", err
 	}
-	c = &conn{hub: h, identity: asked, remoteAddr: r.RemoteAddr, connectedAt: time.Now(), expires: grant.Expires}
+	c = &conn{hub: h, identity: asked, remoteAddr: r.RemoteAddr, connectedAt: time.Now().UnixNano()}
+	if !grant.Expires.IsZero() {
+		c.expiry = &expiry{at: grant.Expires}
+	}
 	if err := c.limit(grant); err != nil {
 		return nil, "", err
 	}
@@ -80,13 +83,7 @@ func (h *Hub) newConn(r *http.Request) (c *conn, lastEventID string, err error) 
 	if c.clientID == "" {
 		c.clientID = c.connectionID
 	}
-	// The connection outlives the request: its strings must not hold on to the request's line.
-	for _, s := range []*string{&c.clientID, &c.userID, &c.sessionID} {
-		*s = strings.Clone(*s)
-	}
-	for i := range c.topics {
-		c.topics[i] = strings.Clone(c.topics[i])
-	}
+	c.own()
 	return c, strings.Clone(lastEventID), nil
 }
 
@@ -219,7 +216,17 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(h.ctx, cancel)()
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			h.release(c) // whatever ended it, a panic of Options.Snapshot among it
+		}
+	}()
 	out := h.output(w)
+	if r.ContentLength != 0 {
+		// A body is nothing to us; net/http would wait for all of it before it writes the head, and Close with it.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
 	_ = out.deadline(time.Time{}) // the server's own WriteTimeout: over HTTP/2 it ends a stream that is not written to
 	j, err := h.begin(ctx, c, lastEventID)
 	var snapshot []byte
@@ -230,7 +237,6 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 		}
 	}
 	if err != nil {
-		defer h.release()
 		switch {
 		case r.Context().Err() != nil:
 			h.counts.unfinished(ReasonClosed) // the client is gone: nobody reads an answer
@@ -249,10 +255,10 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 	}
 	if err != nil {
 		h.abandon(ctx, c, out, err)
-		h.release()
 		panic(http.ErrAbortHandler)
 	}
 	out.leave()
+	handedOver = true // unregister releases what was registered
 	h.connected(r, j)
 	h.handOver(w, r, c)
 }

@@ -11,7 +11,7 @@ func (h *Hub) hint(rec *Record) string {
 	defer h.mu.Unlock()
 	switch len(rec.Targets) {
 	case 0:
-		if h.conns.len() == 0 {
+		if len(h.conns.all) == 0 {
 			return "nobody is connected"
 		}
 		return "every connection is excluded"
@@ -24,7 +24,7 @@ func (h *Hub) hint(rec *Record) string {
 // hintFor explains one target: how many connections meet its narrowest condition, and which other one they fail.
 func (h *Hub) hintFor(t Target) string {
 	var first condition
-	ms := h.conns.under(t.key())
+	found := h.conns.under(t.key())
 	failed := map[string]int{}
 	for _, c := range t.conditions() {
 		if c.value == "" {
@@ -33,18 +33,22 @@ func (h *Hub) hintFor(t Target) string {
 		if first.field == "" {
 			first = c
 		}
-		for _, m := range ms[:min(len(ms), maxHintLook)] {
-			if !m.conn.meets(c.target()) {
+		look := maxHintLook
+		for conn := range found.all {
+			if !conn.meets(c.target()) {
 				failed[c.field]++
+			}
+			if look--; look == 0 {
+				break
 			}
 		}
 	}
-	if len(ms) == 0 {
+	if found.len() == 0 {
 		return fmt.Sprintf("no connection has %s %s", first.field, first.value)
 	}
-	have := fmt.Sprintf("%d connections have", len(ms))
+	have := fmt.Sprintf("%d connections have", found.len())
 	they := "they have"
-	if len(ms) == 1 {
+	if found.len() == 1 {
 		have, they = "1 connection has", "it has"
 	}
 	for _, field := range [...]string{"sessionId", "userId"} {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidings-sse/tidings/internal/engine"
+	"github.com/tidings-sse/tidings/internal/ring"
 	"github.com/tidings-sse/tidings/sse"
 )
 
@@ -18,7 +19,7 @@ import (
 //
 // It has no lock of its own: the hub's guards it.
 type history struct {
-	entries ring[entry]
+	entries ring.Ring[entry]
 	first   uint64 // number of entries' oldest
 	holdMax int64  // bytes of records to hold
 
@@ -82,19 +83,19 @@ func newHistory(st State, holdMax int64) *history {
 // reset empties the index, for a log that begins after the floor. Numbers go on, and one is left out: a connection that
 // had got as far as the newest record is not as far as the floor.
 func (h *history) reset(floor cursor, known bool) {
-	h.first += uint64(h.entries.len()) + 1
+	h.first += uint64(h.entries.Len()) + 1
 	h.holdFrom, h.holdBytes, h.dropped = h.first, 0, h.total
-	h.entries = ring[entry]{}
+	h.entries = ring.Ring[entry]{}
 	h.listing, h.lists, h.spare = make(map[key]uint32), nil, nil
 	h.extra, h.collapse, h.collapsy = make(map[uint64][]link), make(map[string]uint64), make(map[uint64]string)
 	h.floor, h.known = floor, known
 }
 
 // newest returns the number of the newest record, or of the place before the first one.
-func (h *history) newest() uint64 { return h.first + uint64(h.entries.len()) - 1 }
+func (h *history) newest() uint64 { return h.first + uint64(h.entries.Len()) - 1 }
 
 // entry returns the entry with the number, which must be indexed.
-func (h *history) entry(number uint64) *entry { return h.entries.at(int(number - h.first)) }
+func (h *history) entry(number uint64) *entry { return h.entries.At(int(number - h.first)) }
 
 // cursorAt returns the cursor of a number from the place before the first record on to the newest.
 func (h *history) cursorAt(number uint64) cursor {
@@ -112,7 +113,7 @@ func (h *history) lookup(c cursor) (number uint64, ok bool) {
 		return h.first - 1, c.tag == h.floor.tag
 	}
 	i, found := h.search(c.pos)
-	if !found || h.entries.at(i).tag != c.tag {
+	if !found || h.entries.At(i).tag != c.tag {
 		return 0, false
 	}
 	return h.first + uint64(i), true
@@ -120,7 +121,7 @@ func (h *history) lookup(c cursor) (number uint64, ok bool) {
 
 // search returns the index of the first entry at or after the position, and whether it is at it.
 func (h *history) search(p Position) (i int, found bool) {
-	return sort.Find(h.entries.len(), func(i int) int { return p.Compare(h.entries.at(i).pos) })
+	return sort.Find(h.entries.Len(), func(i int) int { return p.Compare(h.entries.At(i).pos) })
 }
 
 // hold makes what is held of a record: its frame carries its cursor. deadline is when it expires by this machine's clock.
@@ -154,7 +155,7 @@ func (h *history) add(hd *held) {
 			h.extra[hd.number] = append(h.extra[hd.number], h.listUnder(k, hd.number))
 		}
 	}
-	h.entries.push(e)
+	h.entries.Push(e)
 	if hd.CollapseKey != "" {
 		h.supersede(hd)
 	}
@@ -233,13 +234,13 @@ func targetID(t Target) string {
 // trim drops the records up to the position, which the log no longer holds. It doesn't go past the newest: if the log
 // has dropped what was not indexed yet, the tail finds that gap.
 func (h *history) trim(floor Position) {
-	for h.entries.len() > 0 && h.entries.at(0).pos.Compare(floor) <= 0 {
+	for h.entries.Len() > 0 && h.entries.At(0).pos.Compare(floor) <= 0 {
 		h.dropOldest()
 	}
 }
 
 func (h *history) dropOldest() {
-	n, e := h.first, h.entries.at(0)
+	n, e := h.first, h.entries.At(0)
 	if e.held != nil {
 		h.letGo(n)
 	}
@@ -254,7 +255,7 @@ func (h *history) dropOldest() {
 	}
 	h.floor.pos, h.floor.tag, h.known = e.pos, e.tag, true
 	h.dropped = e.total
-	h.entries.pop()
+	h.entries.Pop()
 	h.first++
 	h.holdFrom = max(h.holdFrom, h.first)
 }
@@ -325,16 +326,16 @@ func (h *history) size(number uint64) int64 {
 // aged returns the number below which a cursor is more than the fraction 1/part of history old, counted in events, in
 // bytes or in time, whichever is most.
 func (h *history) aged(part uint64, now time.Time) uint64 {
-	n := h.entries.len()
+	n := h.entries.Len()
 	if n == 0 {
 		return h.first - 1
 	}
-	oldest, newest := h.entries.at(0), h.entries.at(n-1)
+	oldest, newest := h.entries.At(0), h.entries.At(n-1)
 	bytes := newest.total - (newest.total-h.dropped)/part
 	secs := uint32(now.Unix())
 	secs -= (secs - min(secs, oldest.at)) / uint32(part)
-	byBytes := sort.Search(n, func(i int) bool { return h.entries.at(i).total >= bytes })
-	byTime := sort.Search(n, func(i int) bool { return h.entries.at(i).at >= secs })
+	byBytes := sort.Search(n, func(i int) bool { return h.entries.At(i).total >= bytes })
+	byTime := sort.Search(n, func(i int) bool { return h.entries.At(i).at >= secs })
 	i := max(n-1-n/int(part), byBytes, min(byTime, n-1))
 	return h.first + uint64(i)
 }

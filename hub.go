@@ -6,7 +6,9 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidings-sse/tidings/internal/engine"
@@ -27,11 +29,12 @@ type Hub struct {
 	counts  *counts
 	janitor *janitor
 
-	heartbeat *engine.Frame
+	lingering atomic.Int64 // refused streams that wait for their notice to arrive
 
-	ctx  context.Context // ends with Close
-	stop context.CancelFunc
-	wg   sync.WaitGroup // publisher, tail, janitor, hooks, and every stream that is admitted
+	ctx    context.Context // ends with Close
+	stop   context.CancelFunc
+	closed chan struct{}  // closed when Close has ended
+	wg     sync.WaitGroup // publisher, tail, janitor, hooks, and every stream that is admitted
 
 	// mu orders routing and registration: a record is routed, and a connection registered, under it, so that every
 	// connection gets each record either by its replay or live. Nothing under it waits for a connection or the network.
@@ -41,6 +44,8 @@ type Hub struct {
 	history  *history
 	state    hubState
 	admitted int           // streams being served or about to be
+	ofUser   tally[string] // of those, by user
+	ofIP     tally[netip.Prefix]
 	warm     Position      // what the log held at the start: until it is routed, streams are refused
 	starts   int           // how often reading what it held had to begin again
 	progress chan struct{} // closed when more was routed; nil when nobody waits for it
@@ -66,13 +71,14 @@ func New(o *Options) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tidings: options: %w", err)
 	}
-	h := &Hub{opts: opts, log: opts.Logger, broker: opts.Broker, counts: newCounts(), conns: newRegistry()}
+	h := &Hub{opts: opts, log: opts.Logger, broker: opts.Broker, counts: newCounts()}
 	if h.broker == nil {
 		h.broker = NewMemoryBroker(&MemoryOptions{IdempotencyWindow: opts.IdempotencyWindow})
 		h.owned = true
 	}
+	h.ofUser, h.ofIP = newTally[string](opts.MaxConnectionsPerUser), newTally[netip.Prefix](opts.MaxConnectionsPerIP)
 	h.Notifier = Notifier{h}
-	h.heartbeat = engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, sse.Heartbeat...) })
+	h.closed = make(chan struct{})
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	st, err := h.broker.State(h.ctx)
 	if err == nil && !validEpoch(st.Epoch) {
@@ -88,7 +94,9 @@ func New(o *Options) (*Hub, error) {
 	h.engine = engine.New(engine.Config{
 		MaxEvents: opts.MaxQueuedEvents, MaxBytes: opts.MaxQueuedBytes,
 		Heartbeat: opts.HeartbeatInterval, Timeout: opts.ConnectionTimeout,
+		Beat: engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, sse.Heartbeat...) }),
 	})
+	h.conns = newRegistry(h.engine)
 	h.pub = newPublisher(h)
 	h.janitor = newJanitor(h)
 	h.wg.Go(func() { h.pub.run(h.ctx) })
@@ -153,50 +161,19 @@ func (h *Hub) register(j *join) (bool, error) {
 		}
 	}
 	c := j.c
-	c.stream = h.engine.NewStream(c, j.seen)
+	var queued []*engine.Frame
 	for _, n := range numbers {
 		if hd := h.history.entry(n).held; c.isFor(hd.Targets, hd.Exclude) {
-			c.stream.Post(hd.frame)
+			queued = append(queued, hd.frame)
 			j.events++
 		}
 	}
-	if j.seen < h.janitor.stale.Load() {
-		c.stream.Nudge() // it came back with an old cursor, and may be gone again before the next round
-	}
+	c.stream = h.engine.NewStream(c, j.seen, queued)
 	h.conns.add(c)
-	if !c.expires.IsZero() {
-		c.expiry = time.AfterFunc(time.Until(c.expires), func() { c.stream.End(engine.Expired, h.farewell(ReasonExpired)) })
+	if c.expiry != nil {
+		c.expiry.timer = time.AfterFunc(time.Until(c.expiry.at), func() { c.stream.End(engine.Expired, h.farewell(ReasonExpired)) })
 	}
 	return true, nil
-}
-
-// admit makes room for a stream, which must be released, or says why there is none now.
-func (h *Hub) admit() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.state == hubClosed:
-		return errStopped
-	case h.state == hubDraining:
-		return errDraining
-	case h.shaky != nil:
-		return errNoLog
-	case !h.warmLocked():
-		return errStarting
-	case h.admitted >= h.opts.MaxConnections:
-		return errFull
-	}
-	h.admitted++
-	h.wg.Add(1)
-	return nil
-}
-
-// release gives back the room of a stream.
-func (h *Hub) release() {
-	h.mu.Lock()
-	h.admitted--
-	h.mu.Unlock()
-	h.wg.Done()
 }
 
 // unregister takes a connection that ended out of the index.
@@ -205,41 +182,23 @@ func (h *Hub) unregister(c *conn, r Reason, err error) {
 	h.mu.Lock()
 	h.conns.remove(c)
 	if c.expiry != nil {
-		c.expiry.Stop()
+		c.expiry.timer.Stop()
 	}
 	h.mu.Unlock()
-	attrs := append(c.logAttrs(), slog.String(keyReason, string(r)), slog.Duration(keyAfter, time.Since(c.connectedAt)))
+	attrs := append(c.logAttrs(), slog.String(keyReason, string(r)), slog.Duration(keyAfter, time.Since(time.Unix(0, c.connectedAt))))
 	if err != nil {
 		attrs = append(attrs, slog.Any(keyError, err))
 	}
 	h.log.LogAttrs(context.Background(), slog.LevelInfo, logDisconnected, attrs...)
 	if h.opts.OnDisconnect == nil {
-		h.release()
+		h.release(c)
 		return
 	}
 	// Not in this goroutine: it may be the handler's, and the response ends when the handler returns.
 	h.wg.Go(func() {
-		defer h.release()
+		defer h.release(c)
 		<-c.greeted
 		h.opts.OnDisconnect(h.describe(c), r, err)
-	})
-}
-
-// beat returns what to write on an idle stream: a checkpoint, if its cursor has become old, or a heartbeat.
-func (h *Hub) beat(last uint64, silent bool) *engine.Frame {
-	if last >= h.janitor.stale.Load() {
-		if silent {
-			return h.heartbeat
-		}
-		return nil
-	}
-	h.mu.Lock()
-	number := h.history.newest()
-	id := h.history.cursorAt(number).String()
-	h.mu.Unlock()
-	h.counts.checkpoints.Add(1)
-	return engine.NewFrame(number, time.Time{}, func(dst []byte) []byte {
-		return sse.AppendBlock(dst, typeCheckpoint, []byte("{}"), id)
 	})
 }
 
@@ -262,11 +221,11 @@ func (h *Hub) Connections(t Target) iter.Seq[Connection] {
 func (h *Hub) matching(t Target) []*conn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	ms := h.conns.under(t.key())
-	cs := make([]*conn, 0, len(ms))
-	for _, m := range ms {
-		if m.conn.meets(t) {
-			cs = append(cs, m.conn)
+	found := h.conns.under(t.key())
+	cs := make([]*conn, 0, found.len())
+	for c := range found.all {
+		if c.meets(t) {
+			cs = append(cs, c)
 		}
 	}
 	return cs

@@ -9,7 +9,7 @@ import (
 
 func TestTheLibraryImportsTheStandardLibraryAndXSysOnly(t *testing.T) {
 	const module = "github.com/tidings-sse/tidings"
-	allowed := []string{module, module + "/sse", module + "/internal/engine"}
+	allowed := []string{module, module + "/sse", module + "/internal/engine", module + "/internal/ring"}
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidings-sse/tidings/internal/engine"
+	"github.com/tidings-sse/tidings/sse"
 )
 
 // janitor keeps the index in step with what the log still holds, and cursors from falling out of it.
@@ -17,7 +18,7 @@ type janitor struct {
 
 	// stale is the number below which a cursor is a quarter of history old: an idle stream with such a one gets a
 	// checkpoint instead of its next heartbeat.
-	stale atomic.Uint64
+	stale uint64
 	// nudged is the newest number when idle streams were last told to look.
 	nudged uint64
 }
@@ -79,22 +80,26 @@ func (j *janitor) round(ctx context.Context) {
 		h.shaky = nil // it is followed again, though nothing new came
 	}
 	now := h.logTime()
-	j.due.Store(int64(min(max(h.history.entries.len()/8, minJanitorRecords), maxJanitorRecords)))
+	j.due.Store(int64(min(max(h.history.entries.Len()/8, minJanitorRecords), maxJanitorRecords)))
 	stale := h.history.aged(4, now)
-	j.stale.Store(stale)
-	var streams []*engine.Stream
 	// Where history turns over faster than heartbeats come, idle streams are asked before theirs is due: each time that
 	// the cursors they were given last have become a quarter of history old. None is then more than half of it old.
-	if h.history.first > 1 && stale > j.nudged {
-		for _, m := range h.conns.under(key{kind: kindEveryone}) {
-			streams = append(streams, m.conn.stream)
-		}
+	nudge := h.history.first > 1 && stale > j.nudged
+	if nudge {
 		j.nudged = h.history.newest()
 	}
-	h.mu.Unlock()
-	for _, s := range streams {
-		if s.Usage().Last < stale {
-			s.Nudge()
-		}
+	if stale > j.stale || nudge {
+		j.stale = stale
+		h.engine.Checkpoint(stale, h.checkpoint(), nudge)
 	}
+	h.mu.Unlock()
+}
+
+// checkpoint returns the frame that says that all up to the newest record was delivered. The lock is held.
+func (h *Hub) checkpoint() *engine.Frame {
+	number := h.history.newest()
+	id := h.history.cursorAt(number).String()
+	return engine.NewFrame(number, time.Time{}, func(dst []byte) []byte {
+		return sse.AppendBlock(dst, typeCheckpoint, []byte("{}"), id)
+	})
 }

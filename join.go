@@ -282,7 +282,7 @@ var errExpired = errors.New("the grant expired during the replay")
 
 // mayGoOn says why a replay must end: a slow one may outlive its grant, or the hub.
 func (h *Hub) mayGoOn(c *conn) error {
-	if !c.expires.IsZero() && !time.Now().Before(c.expires) {
+	if c.expiry != nil && !time.Now().Before(c.expiry.at) {
 		return errExpired
 	}
 	h.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -337,52 +336,4 @@ func hubGoroutines() (stacks []string) {
 		}
 	}
 	return stacks
-}
-
-func TestConnectionsThatComeAndGoLeaveNothingBehind(t *testing.T) {
-	for _, p := range protocols {
-		t.Run(p.name, func(t *testing.T) {
-			s := p.serveTCP(t, nil)
-			round := func() {
-				var clients sync.WaitGroup
-				for i := range 30 {
-					clients.Go(func() {
-						st := decode(s.get(t, fmt.Sprintf("clientId=%d&topic=t%d", i, i)))
-						st.greet(t)
-						if i%2 == 0 {
-							eventually(t, "it is registered", func() bool {
-								n, _ := s.hub.Disconnect(tidings.Target{ClientID: fmt.Sprint(i)})
-								return n == 1
-							})
-							_, _ = st.rest()
-						}
-						st.close()
-					})
-				}
-				clients.Wait()
-				s.client.CloseIdleConnections()
-				eventually(t, "all have gone", func() bool { return s.hub.Stats().Connections == 0 })
-			}
-			round() // what is made once
-			files, routines := openFiles(t), runtime.NumGoroutine()
-			for range 3 {
-				round()
-			}
-			eventually(t, "all descriptors are closed", func() bool { return openFiles(t) <= files })
-			eventually(t, "all goroutines have ended", func() bool { return runtime.NumGoroutine() <= routines })
-		})
-	}
-}
-
-// openFiles counts this process's descriptors, where the system says so.
-func openFiles(t testing.TB) int {
-	t.Helper()
-	list, err := os.ReadDir("/proc/self/fd")
-	if errors.Is(err, os.ErrNotExist) {
-		return 0
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
 }

@@ -146,6 +146,7 @@ func TestWhatWentWrongIsLoggedWithItsCause(t *testing.T) {
 			for range 30 {
 				send(t, s.hub, strings.Repeat("x", 64<<10))
 			}
+			time.Sleep(time.Second)
 			synctest.Wait()
 			checkEntry(t, book.only(t, "disconnected"), map[string]any{"reason": "slow", "error": "its outbox is full and it does not read"})
 		})

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tidings-sse/tidings/internal/ring"
 )
 
 // MemoryOptions bound a MemoryBroker. Zero fields have the default.
@@ -28,15 +30,15 @@ type MemoryBroker struct {
 	opts  MemoryOptions
 	epoch string
 
-	mu     sync.Mutex
-	grown  sync.Cond    // with mu: records were appended, or the broker was closed, or a tail's context ended
-	ring   ring[Record] // the records held; the one at number n has Position.Hi n
-	bytes  int64        // of the records held
-	floor  uint64       // number of the newest record dropped
-	last   uint64       // number of the newest record
-	keys   map[string]remembered
-	byAge  ring[remembered] // the same, oldest first
-	closed bool
+	mu      sync.Mutex
+	grown   sync.Cond         // with mu: records were appended, or the broker was closed, or a tail's context ended
+	records ring.Ring[Record] // the records held; the one at number n has Position.Hi n
+	bytes   int64             // of the records held
+	floor   uint64            // number of the newest record dropped
+	last    uint64            // number of the newest record
+	keys    map[string]remembered
+	byAge   ring.Ring[remembered] // the same, oldest first
+	closed  bool
 }
 
 // A remembered key answers a repeated append.
@@ -106,40 +108,40 @@ func (b *MemoryBroker) append(r *Record, now time.Time) Appended {
 	b.last++
 	rec := *r
 	rec.Position, rec.Time = Position{Hi: b.last}, now
-	b.ring.push(rec)
+	b.records.Push(rec)
 	b.bytes += recordBytes(&rec)
 	a := Appended{Position: rec.Position, Nonce: rec.Nonce}
 	if rec.IdempotencyKey != "" {
 		k := remembered{rec.IdempotencyKey, digest, now, a}
 		b.keys[k.key] = k
-		b.byAge.push(k)
+		b.byAge.Push(k)
 	}
 	return a
 }
 
 // forgetKeys drops the keys that are past the window, and the oldest past the bound.
 func (b *MemoryBroker) forgetKeys(now time.Time) {
-	for b.byAge.len() > 0 {
-		oldest := b.byAge.at(0)
-		if b.byAge.len() <= maxRememberedKeys && now.Sub(oldest.at) < b.opts.IdempotencyWindow {
+	for b.byAge.Len() > 0 {
+		oldest := b.byAge.At(0)
+		if b.byAge.Len() <= maxRememberedKeys && now.Sub(oldest.at) < b.opts.IdempotencyWindow {
 			return
 		}
 		delete(b.keys, oldest.key)
-		b.byAge.pop()
+		b.byAge.Pop()
 	}
 }
 
 // trim drops the oldest records until the log is within its bounds. The newest stays, whatever its size.
 func (b *MemoryBroker) trim(now time.Time) {
-	for n := b.ring.len(); n > 0; n-- {
-		oldest := b.ring.at(0)
+	for n := b.records.Len(); n > 0; n-- {
+		oldest := b.records.At(0)
 		over := n > b.opts.MaxEvents || n > 1 && b.bytes > b.opts.MaxBytes || now.Sub(oldest.Time) >= b.opts.MaxAge
 		if !over {
 			return
 		}
 		b.bytes -= recordBytes(oldest)
 		b.floor = oldest.Position.Hi
-		b.ring.pop()
+		b.records.Pop()
 	}
 }
 
@@ -187,8 +189,8 @@ func (b *MemoryBroker) wait(ctx context.Context, next uint64, batch []Record) ([
 		case next <= b.floor:
 			return nil, fmt.Errorf("tail from %d, while records up to %d were dropped: %w", next, b.floor, ErrGap)
 		case next <= b.last:
-			for i := next - b.floor - 1; len(batch) < cap(batch) && i < uint64(b.ring.len()); i++ {
-				batch = append(batch, *b.ring.at(int(i)))
+			for i := next - b.floor - 1; len(batch) < cap(batch) && i < uint64(b.records.Len()); i++ {
+				batch = append(batch, *b.records.At(int(i)))
 			}
 			return batch, nil
 		}
@@ -231,7 +233,7 @@ func (b *MemoryBroker) get(ctx context.Context, n uint64, to Position) (Record, 
 	case n <= b.floor:
 		return Record{}, fmt.Errorf("read of %d, while records up to %d were dropped: %w", n, b.floor, ErrGap)
 	}
-	return *b.ring.at(int(n - b.floor - 1)), nil
+	return *b.records.At(int(n - b.floor - 1)), nil
 }
 
 // State returns what the log holds, after dropping what is too old.
@@ -251,7 +253,7 @@ func (b *MemoryBroker) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	b.ring, b.byAge, b.keys = ring[Record]{}, ring[remembered]{}, nil
+	b.records, b.byAge, b.keys = ring.Ring[Record]{}, ring.Ring[remembered]{}, nil
 	b.grown.Broadcast()
 	return nil
 }

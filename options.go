@@ -32,6 +32,13 @@ type Options struct {
 	// MaxConnections bounds the streams of this hub. Past it they are refused for now, never displaced.
 	// Default 100,000.
 	MaxConnections int
+	// MaxConnectionsPerUser and MaxConnectionsPerIP bound the streams of one user, and of one address, likewise. An
+	// address is that of the TCP peer ([net/http.Request.RemoteAddr]); IPv6 addresses with the same /64 prefix are one.
+	// Anonymous streams count for no user, and what has no IP, such as a Unix socket, for no address.
+	// Default: no bound. Behind a proxy all streams have its address, and a load test may have one user, so a number
+	// that is right for everyone doesn't exist.
+	MaxConnectionsPerUser int
+	MaxConnectionsPerIP   int
 	// MaxTopics bounds the topics of one stream. Default 100.
 	MaxTopics int
 	// MaxTargets bounds the targets of one event. Default 100.
@@ -127,6 +134,8 @@ func (o *Options) checkNegative() error {
 		{"ConnectionTimeout", int64(o.ConnectionTimeout)},
 		{"RetryInterval", int64(o.RetryInterval)},
 		{"MaxConnections", int64(o.MaxConnections)},
+		{"MaxConnectionsPerUser", int64(o.MaxConnectionsPerUser)},
+		{"MaxConnectionsPerIP", int64(o.MaxConnectionsPerIP)},
 		{"MaxTopics", int64(o.MaxTopics)},
 		{"MaxTargets", int64(o.MaxTargets)},
 		{"MaxEventBytes", int64(o.MaxEventBytes)},

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/tidings-sse/tidings/internal/ring"
 )
 
 // publisher merges concurrent sends: one Append is in flight, and everything that arrives meanwhile goes into the next.
@@ -23,9 +25,9 @@ type publisher struct {
 	queue    []*send
 	pending  map[uint64]*send // handed to the broker and not over, by nonce
 	receipts map[string]keptReceipt
-	keys     ring[keptKey] // the keys of receipts, oldest first
-	skipTo   Position      // the tail does not come by what is up to it
-	unrouted int           // bytes of pending
+	keys     ring.Ring[keptKey] // the keys of receipts, oldest first
+	skipTo   Position           // the tail does not come by what is up to it
+	unrouted int                // bytes of pending
 	closed   bool
 }
 
@@ -301,18 +303,18 @@ func (p *publisher) finish(s *send) {
 // keep remembers a receipt for the window.
 func (p *publisher) keep(key string, r Receipt) {
 	now := time.Now()
-	for p.keys.len() > 0 {
-		oldest := p.keys.at(0)
-		if p.keys.len() < maxRememberedKeys && now.Sub(oldest.at) < p.hub.opts.IdempotencyWindow {
+	for p.keys.Len() > 0 {
+		oldest := p.keys.At(0)
+		if p.keys.Len() < maxRememberedKeys && now.Sub(oldest.at) < p.hub.opts.IdempotencyWindow {
 			break
 		}
 		if p.receipts[oldest.key].at.Equal(oldest.at) { // else the key was used again since
 			delete(p.receipts, oldest.key)
 		}
-		p.keys.pop()
+		p.keys.Pop()
 	}
 	p.receipts[key] = keptReceipt{r, now}
-	p.keys.push(keptKey{key, now})
+	p.keys.Push(keptKey{key, now})
 }
 
 // close fails what is queued and what is pending.

@@ -1,6 +1,7 @@
 package tidings
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -35,6 +36,8 @@ func (r *refusal) Error() string { return r.detail }
 // The refusals.
 var (
 	errFull     = &refusal{"full", "this server has as many streams as it may have: come back later"}
+	errUserFull = &refusal{"user-full", "this user has as many streams as one may have: close one, or come back later"}
+	errIPFull   = &refusal{"ip-full", "your address has as many streams as one may have: close one, or come back later"}
 	errDraining = &refusal{"draining", "this server is shutting down: come back, and another one will answer"}
 	errStopped  = &refusal{"stopped", "this server has stopped: come back, and another one will answer"}
 	errStarting = &refusal{"starting", "this server is still reading its log: come back in a moment"}
@@ -65,9 +68,20 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, ref *refusal) {
 	block := endBlock(typeUnavailable, ref.reason, retry)
 	out := h.output(w)
 	if out.write(block) == nil {
-		out.linger(r.Context())
+		h.lingerRefused(r.Context(), out)
 	}
 	panic(http.ErrAbortHandler) // ends the response without its end, which makes every client come back
+}
+
+// lingerRefused leaves the notice of a refused stream a moment to arrive, unless many others are at that. Each holds a
+// connection and a goroutine for this time, so a flood of them must not cost what the served streams have. One that ends
+// at once may not get to see why; its client comes back after the time that it was told before, or its own.
+func (h *Hub) lingerRefused(ctx context.Context, out *output) {
+	most := min(max(h.opts.MaxConnections/64, 16), 512)
+	defer h.lingering.Add(-1)
+	if h.lingering.Add(1) <= int64(most) {
+		out.linger(ctx)
+	}
 }
 
 // acceptsStream reports whether the request asks for an event stream by name.

@@ -1,90 +1,157 @@
 package tidings
 
-// registry is the index of live connections. It has no lock of its own: the hub's guards it.
+import "github.com/tidings-sse/tidings/internal/engine"
+
+// registry is the index of live connections: all, and under each key those that have it. What is done with one of them
+// takes as long however many there are. It has no lock of its own: the hub's guards it.
 type registry struct {
-	lists map[key]*members
+	engine *engine.Engine
+	all    []*conn         // in no order; each knows its place
+	ones   map[key]*conn   // the keys that one connection has, as most do
+	many   map[key]*roster // those that several have, or had until now
 }
 
-// members are the connections under one key, in no order.
-type members struct {
-	key  key
-	list []member
+// A roster is the connections under one key, in no order. Where they are many, they are a group of the engine's, too, which
+// is posted to at once; it stays one until the roster is empty.
+type roster struct {
+	key   key
+	first *node
+	n     int
+	group *engine.Group // nil while they are few
 }
 
-// A member is a connection in a list, and which of the connection's places the list is: each finds the other, so that
-// leaving costs the same however long the list is.
-type member struct {
-	conn  *conn
-	place int
+// A node is a connection on one roster.
+type node struct {
+	conn       *conn
+	in         *roster
+	next, prev *node // on the roster
+	other      *node // the connection's next one, on another roster
 }
 
-// A place is where a connection stands in a list.
-type place struct {
-	in *members
-	at int
+// few is how many connections are looked at, one by one, while a record is routed.
+const few = 64
+
+func newRegistry(e *engine.Engine) *registry {
+	return &registry{engine: e, ones: make(map[key]*conn), many: make(map[key]*roster)}
 }
 
-func newRegistry() *registry { return &registry{lists: make(map[key]*members)} }
-
-// under returns the connections with the key.
-func (r *registry) under(k key) []member {
-	if m := r.lists[k]; m != nil {
-		return m.list
-	}
-	return nil
-}
-
-func (r *registry) len() int { return len(r.under(key{kind: kindEveryone})) }
-
+// add lists the connection, and has its stream join. From then on it gets what is routed.
 func (r *registry) add(c *conn) {
-	keys := c.keys()
-	c.places = make([]place, 0, len(keys))
-	for _, k := range keys {
-		m := r.lists[k]
-		if m == nil {
-			m = &members{key: k}
-			r.lists[k] = m
+	c.stream.Join()
+	c.at = len(r.all)
+	r.all = append(r.all, c)
+	for _, k := range c.keys() {
+		if k.kind == kindEveryone {
+			continue
 		}
-		c.places = append(c.places, place{m, len(m.list)})
-		m.list = append(m.list, member{c, len(c.places) - 1})
+		m := r.many[k]
+		if m == nil {
+			one := r.ones[k]
+			if one == nil {
+				r.ones[k] = c
+				continue
+			}
+			delete(r.ones, k)
+			m = &roster{key: k}
+			r.many[k] = m
+			m.add(one)
+		}
+		m.add(c)
+		if m.group == nil && m.n > few {
+			m.group = r.engine.NewGroup()
+			for c := range m.all {
+				c.stream.JoinGroup(m.group)
+			}
+		}
+	}
+}
+
+func (m *roster) add(c *conn) {
+	n := &node{conn: c, in: m, next: m.first, other: c.nodes}
+	if m.first != nil {
+		m.first.prev = n
+	}
+	m.first, c.nodes = n, n
+	m.n++
+	if m.group != nil {
+		c.stream.JoinGroup(m.group)
+	}
+}
+
+// all yields the connections on the roster. It must not change meanwhile.
+func (m *roster) all(yield func(*conn) bool) {
+	for n := m.first; n != nil && yield(n.conn); n = n.next {
 	}
 }
 
 func (r *registry) remove(c *conn) {
-	for _, p := range c.places {
-		end := len(p.in.list) - 1
-		moved := p.in.list[end]
-		p.in.list[p.at] = moved
-		moved.conn.places[moved.place].at = p.at
-		p.in.list[end] = member{}
-		p.in.list = p.in.list[:end]
-		if end == 0 {
-			delete(r.lists, p.in.key)
-		} else if cap(p.in.list) > 64 && end < cap(p.in.list)/4 {
-			p.in.list = append(make([]member, 0, end*2), p.in.list...)
+	last := len(r.all) - 1
+	r.all[c.at] = r.all[last]
+	r.all[c.at].at = c.at
+	r.all[last] = nil
+	if r.all = r.all[:last]; cap(r.all) > 1024 && last < cap(r.all)/4 {
+		r.all = append(make([]*conn, 0, 2*last), r.all...)
+	}
+	for _, k := range c.keys() {
+		if r.ones[k] == c {
+			delete(r.ones, k)
 		}
 	}
-	c.places = nil
+	for n := c.nodes; n != nil; n = n.other {
+		if n.prev != nil {
+			n.prev.next = n.next
+		} else {
+			n.in.first = n.next
+		}
+		if n.next != nil {
+			n.next.prev = n.prev
+		}
+		if n.in.n--; n.in.n == 0 {
+			delete(r.many, n.in.key)
+		}
+	}
+	c.nodes = nil
 }
 
-// choose calls post for each connection that the record is for, once.
-func (r *registry) choose(rec *Record, number uint64, post func(*conn)) (matched int) {
-	visit := func(ms []member, fits func(*conn) bool) {
-		for _, m := range ms {
-			if c := m.conn; c.mark != number && fits(c) {
-				c.mark = number
-				matched++
-				post(c)
+// found is what there is under a key.
+type found struct {
+	everyone []*conn
+	roster   *roster
+	one      *conn
+}
+
+func (r *registry) under(k key) found {
+	if k.kind == kindEveryone {
+		return found{everyone: r.all}
+	}
+	if one := r.ones[k]; one != nil {
+		return found{one: one}
+	}
+	return found{roster: r.many[k]}
+}
+
+func (f found) len() int {
+	switch {
+	case f.one != nil:
+		return 1
+	case f.roster != nil:
+		return f.roster.n
+	}
+	return len(f.everyone)
+}
+
+// all yields the connections. The registry must not change meanwhile.
+func (f found) all(yield func(*conn) bool) {
+	switch {
+	case f.one != nil:
+		yield(f.one)
+	case f.roster != nil:
+		f.roster.all(yield)
+	default:
+		for _, c := range f.everyone {
+			if !yield(c) {
+				return
 			}
 		}
 	}
-	included := func(c *conn) bool { return rec.Exclude.IsZero() || !c.meets(rec.Exclude) }
-	if len(rec.Targets) == 0 {
-		visit(r.under(key{kind: kindEveryone}), included)
-		return matched
-	}
-	for _, t := range rec.Targets {
-		visit(r.under(t.key()), func(c *conn) bool { return c.meets(t) && included(c) })
-	}
-	return matched
 }

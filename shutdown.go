@@ -3,6 +3,7 @@ package tidings
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/tidings-sse/tidings/internal/engine"
@@ -21,10 +22,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		return ErrClosed
 	}
 	h.state = hubDraining
-	cs := make([]*conn, 0, h.conns.len())
-	for _, m := range h.conns.under(key{kind: kindEveryone}) {
-		cs = append(cs, m.conn)
-	}
+	cs := slices.Clone(h.conns.all)
 	h.mu.Unlock()
 	h.log.Info(logDraining, keyConnections, len(cs))
 	err := h.drain(ctx, cs)
@@ -74,23 +72,16 @@ func (h *Hub) Close() error {
 	h.mu.Lock()
 	if h.state == hubClosed { // by another call, which may not have finished
 		h.mu.Unlock()
-		h.wg.Wait()
-		h.engine.Wait()
+		<-h.closed
 		return nil
 	}
 	h.state = hubClosed
-	cs := h.conns.under(key{kind: kindEveryone})
-	streams := make([]*engine.Stream, 0, len(cs))
-	for _, m := range cs {
-		streams = append(streams, m.conn.stream)
-	}
 	h.mu.Unlock()
-	for _, s := range streams {
-		s.Abort(engine.Stopped)
-	}
+	defer close(h.closed)
+	h.engine.Stop(engine.Stopped)
 	h.stop()
 	h.wg.Wait()
-	h.engine.Wait()
+	h.engine.Close()
 	h.log.Info(logClosed)
 	if h.owned {
 		return h.broker.Close()

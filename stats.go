@@ -43,11 +43,10 @@ type HistoryStats struct {
 
 // counts are what Stats is made from.
 type counts struct {
-	since       time.Time
-	sent        atomic.Uint64
-	routed      atomic.Uint64
-	replayed    atomic.Uint64
-	checkpoints atomic.Uint64
+	since    time.Time
+	sent     atomic.Uint64
+	routed   atomic.Uint64
+	replayed atomic.Uint64
 
 	mu     sync.Mutex // guards byKind
 	byKind map[countKind]map[string]uint64
@@ -117,15 +116,15 @@ func (h *Hub) Stats() Stats {
 		Replayed:     h.counts.replayed.Load(),
 		Bytes:        e.Bytes.Load(),
 		Writes:       e.Writes.Load(),
-		Checkpoints:  h.counts.checkpoints.Load(),
+		Heartbeats:   e.Beats.Load(),
+		Checkpoints:  e.Checkpoints.Load(),
 		Gaps:         labels[string](h.counts, countGaps),
 	}
-	s.Heartbeats = e.Beats.Load() - min(s.Checkpoints, e.Beats.Load())
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.Connections = h.conns.len()
+	s.Connections = len(h.conns.all)
 	s.History = HistoryStats{
-		Events:     h.history.entries.len(),
+		Events:     h.history.entries.Len(),
 		FirstID:    h.history.cursorAt(h.history.first - 1).String(),
 		LastID:     h.history.cursorAt(h.history.newest()).String(),
 		HeldBytes:  h.history.holdBytes,

@@ -71,6 +71,9 @@ func (h *Hub) position() Position {
 // deliver routes a batch of the log.
 func (h *Hub) deliver(rs []Record) error {
 	for i := range rs {
+		if err := h.engine.Room(h.ctx); err != nil {
+			return err
+		}
 		h.route(&rs[i])
 	}
 	h.janitor.grown(len(rs))
@@ -80,7 +83,6 @@ func (h *Hub) deliver(rs []Record) error {
 // route indexes a record and queues it for every connection that it is for.
 func (h *Hub) route(rec *Record) {
 	now := time.Now()
-	var full []*engine.Stream
 	h.mu.Lock()
 	h.shaky = nil
 	deadline := time.Time{}
@@ -89,13 +91,9 @@ func (h *Hub) route(rec *Record) {
 	}
 	hd := hold(rec, h.history.newest()+1, h.history.floor.epoch, deadline)
 	h.history.add(hd)
-	matched := 0
+	matched, known := 0, true
 	if deadline.IsZero() || now.Before(deadline) {
-		matched = h.conns.choose(rec, hd.number, func(c *conn) {
-			if c.stream.Post(hd.frame) {
-				full = append(full, c.stream)
-			}
-		})
+		matched, known = h.conns.post(rec, hd.frame, hd.number, func(matched int) { h.routed(&hd.Record, matched) })
 	}
 	if h.progress != nil {
 		close(h.progress)
@@ -103,10 +101,14 @@ func (h *Hub) route(rec *Record) {
 	}
 	h.mu.Unlock()
 
-	for _, s := range full {
-		s.Relieve()
-	}
 	h.counts.routed.Add(1)
+	if known {
+		h.routed(&hd.Record, matched)
+	}
+}
+
+// routed tells the sender of a record, if it is one of this node, how many connections it was for.
+func (h *Hub) routed(rec *Record, matched int) {
 	hint := ""
 	if matched == 0 && h.pub.awaits(rec.Nonce) {
 		hint = h.hint(rec)
@@ -163,13 +165,13 @@ func (h *Hub) tellOfGap(end cursor, known bool) {
 	h.history.reset(end, known)
 	h.warm = end.pos
 	at := h.history.newest()
-	for _, m := range h.conns.under(key{kind: kindEveryone}) {
+	for _, c := range h.conns.all {
 		if h.opts.Snapshot != nil {
 			h.counts.gap(gapSkipped)
-			m.conn.stream.End(engine.Gapped, h.farewell(ReasonGap))
+			c.stream.End(engine.Gapped, h.farewell(ReasonGap))
 			continue
 		}
 		block := h.gapBlock(gapSkipped, h.history.cursorAt(at).String())
-		m.conn.stream.Post(engine.NewFrame(at, time.Time{}, func(dst []byte) []byte { return append(dst, block...) }))
+		h.engine.Post(c.stream, engine.NewFrame(at, time.Time{}, func(dst []byte) []byte { return append(dst, block...) }))
 	}
 }

@@ -83,6 +83,16 @@ func (t Target) key() key {
 	return key{kind: kindEveryone}
 }
 
+// isOnly reports whether the key is all that t asks for.
+func (t Target) isOnly(k key) bool {
+	for _, c := range t.conditions() {
+		if c.value != "" && c.kind != k.kind {
+			return false
+		}
+	}
+	return true
+}
+
 // A key is one condition, or everyone: what connections and records are listed under.
 type key struct {
 	kind  keyKind

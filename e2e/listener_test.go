@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,24 +22,42 @@ import (
 const (
 	soakTopics = 40
 	soakEager  = 25 // listeners to all topics
+
+	soakCrowd = "crowd" // a topic of hundreds, some of whom come and go all the time
+	soakHeavy = "heavy" // a topic of few, with large events
+
+	soakForgotten = "1zz-0.0-0" // a cursor of another log
+)
+
+// How some listeners are.
+const (
+	soakSlow      = 8  // stop reading for a while, again and again; all are in the heavy topic
+	soakFleeting  = 40 // come and go all the time; all are in the crowd
+	soakForgetful = 10 // come back with a cursor of another log at times, and so with a gap
 )
 
 func soakTopic(i int) string { return "topic-" + strconv.Itoa(i) }
 
 // listener is a client of the soak: it connects, is cut, stays away for a while, and resumes.
 type listener struct {
-	soak   *soak
-	who    identity
-	joined chan struct{} // closed when its first stream has begun
-	ended  chan struct{} // closed when it has the last event
-	gone   chan struct{} // closed when it listens no more
-	owed   atomic.Int64  // events that were sent and that it must get, by the model
+	soak                      *soak
+	who                       identity
+	kind                      soakKind
+	slow, fleeting, forgetful bool
+	joined                    chan struct{} // closed when its first stream has begun
+	ended                     chan struct{} // closed when it has the last event
+	gone                      chan struct{} // closed when it listens no more
+	owed                      atomic.Int64  // events that were sent and that it must get, by the model
 
 	// Owned by the goroutine of run.
 	random  *rand.Rand
 	cursor  string
 	streams int
-	got     []int           // numbers of the events it has, in their order
+	got     []arrival // the events it has, in their order
+	certain int       // how many of them every listener gets
+	gaps    []gap
+	leaves  *time.Timer     // ends its stream, if it is fleeting
+	began   time.Time       // its stream: when it was dialed
 	ids     map[string]bool // and their ids
 	fault   error           // the first thing that should not have happened
 
@@ -48,6 +65,18 @@ type listener struct {
 	conn         *tearable  // nil while it is away
 	connectionID string     // of its stream; empty until that has begun
 	armed        bool       // the stream is to be torn
+}
+
+// arrival is an event that a listener has.
+type arrival struct {
+	number int
+	began  time.Time // the stream it came by: when that was dialed
+}
+
+// gap is what a listener was told of.
+type gap struct {
+	at   int // events that it had before
+	when time.Time
 }
 
 func newListener(s *soak, i int, random *rand.Rand) *listener {
@@ -69,6 +98,20 @@ func newListener(s *soak, i int, random *rand.Rand) *listener {
 			l.who.topics = append(l.who.topics, soakTopic(n))
 		}
 	}
+	l.kind = [...]soakKind{soakHTTP1, soakHTTP1, soakHTTP1, soakTLS, soakHTTP1, soakHTTP1, soakHTTP1, soakHTTP1, soakH2C, soakHTTP1}[i%10]
+	switch n := i - soakEager; {
+	case n < 0:
+	case n < soakSlow:
+		l.slow = true
+		l.who.topics = append(l.who.topics, soakHeavy)
+	case n < soakSlow+soakFleeting:
+		l.fleeting, l.kind = true, soakHTTP1
+		l.who.topics = append(l.who.topics, soakCrowd)
+	case n < soakSlow+soakFleeting+soakForgetful:
+		l.forgetful = true
+	case i%4 == 0:
+		l.who.topics = append(l.who.topics, soakCrowd)
+	}
 	return l
 }
 
@@ -84,7 +127,11 @@ func (l *listener) run(ctx context.Context) {
 			return
 		default:
 		}
-		timer := time.NewTimer(time.Duration(l.random.Int64N(int64(soakMostAway))))
+		away := soakMostAway
+		if l.fleeting {
+			away = soakMostAway / 30
+		}
+		timer := time.NewTimer(time.Duration(l.random.Int64N(int64(away))))
 		select {
 		case <-timer.C:
 		case <-l.soak.over:
@@ -103,20 +150,27 @@ func (l *listener) listen(ctx context.Context) {
 		return
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	missed := int(l.owed.Load()) - len(l.got)
+	l.began = time.Now()
+	if l.forgetful && l.streams > 0 && l.random.IntN(3) > 0 && !l.soak.isOver() {
+		l.cursor = soakForgotten
+	}
+	missed := int(l.owed.Load()) - l.certain
 	if l.streams > 0 {
 		l.soak.resumes.Add(1)
-		l.soak.missed.Add(int64(missed))
+		l.soak.missed.Add(int64(max(0, missed)))
 	}
-	had := len(l.got)
+	had := l.certain
 	err = l.read(conn)
+	if l.leaves != nil {
+		l.leaves.Stop()
+	}
 	l.mu.Lock()
 	wasTorn := conn.torn.Load()
 	l.conn, l.connectionID, l.armed = nil, "", false
 	l.mu.Unlock()
 	_ = conn.Close()
 	switch {
-	case wasTorn && l.streams > 0 && len(l.got) < had+missed:
+	case wasTorn && l.streams > 0 && l.certain < had+missed:
 		l.soak.cuts[cutReplay].Add(1)
 	case wasTorn:
 		l.soak.cuts[cutTorn].Add(1)
@@ -138,9 +192,14 @@ func (l *listener) failed(err error) {
 // of the head of the response.
 func (l *listener) dial(ctx context.Context) (*tearable, error) {
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", l.soak.srv.addr)
+	c, err := d.DialContext(ctx, "tcp", l.soak.addrs[l.kind])
 	if err != nil {
 		return nil, err
+	}
+	if l.slow {
+		if err := c.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
+			return nil, err
+		}
 	}
 	conn := &tearable{TCPConn: c.(*net.TCPConn)}
 	conn.left.Store(whole)
@@ -148,9 +207,7 @@ func (l *listener) dial(ctx context.Context) (*tearable, error) {
 	defer l.mu.Unlock()
 	l.conn = conn
 	if l.streams > 0 && l.random.IntN(3) == 0 {
-		select {
-		case <-l.soak.over:
-		default:
+		if !l.soak.isOver() {
 			l.armed = true
 			conn.left.Store(l.random.Int64N(3000))
 		}
@@ -168,22 +225,20 @@ func (l *listener) read(conn *tearable) error {
 	if l.who.sessionID != "" {
 		q.Set("sessionId", l.who.sessionID)
 	}
-	header := ""
+	header := make(http.Header)
+	header.Set("Accept", "text/event-stream")
 	if l.cursor != "" {
 		if l.random.IntN(2) == 0 {
 			q.Set("lastEventId", l.cursor)
 		} else {
-			header = "Last-Event-ID: " + l.cursor + "\r\n"
+			header.Set("Last-Event-ID", l.cursor)
 		}
 	}
-	_, err := fmt.Fprintf(conn, "GET /api/sse?%s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n%s\r\n", q.Encode(), l.soak.srv.addr, header)
+	res, done, err := l.kind.get(l.soak, conn, "/api/sse?"+q.Encode(), header)
 	if err != nil {
 		return nil // cut already
 	}
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		return nil
-	}
+	defer done()
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != sse.ContentType {
 		body, _ := io.ReadAll(res.Body)
@@ -204,7 +259,21 @@ func (l *listener) read(conn *tearable) error {
 
 // take takes one event.
 func (l *listener) take(e sse.Event) error {
+	if l.slow && l.random.IntN(8) == 0 && !l.soak.isOver() {
+		timer := time.NewTimer(time.Duration(l.random.Int64N(int64(soakMostAway))))
+		select {
+		case <-timer.C:
+		case <-l.soak.over:
+		}
+		timer.Stop()
+	}
 	switch e.Type {
+	case "tidings.gap":
+		if l.cursor != soakForgotten {
+			return fmt.Errorf("it was told of a gap: %s", e.Data)
+		}
+		l.gaps = append(l.gaps, gap{len(l.got), time.Now()})
+		return nil
 	case "tidings.connected":
 		return l.begun(e)
 	case "tidings.checkpoint", "tidings.disconnected":
@@ -235,7 +304,10 @@ func (l *listener) take(e sse.Event) error {
 		return fmt.Errorf("event %d has the id %q, which is none, or another event's", n, e.ID)
 	}
 	l.ids[e.ID] = true
-	l.got = append(l.got, n)
+	l.got = append(l.got, arrival{n, l.began})
+	if sent.certain() {
+		l.certain++
+	}
 	return nil
 }
 
@@ -246,15 +318,22 @@ func (l *listener) begun(e sse.Event) error {
 		return err
 	}
 	want := "complete"
-	if l.cursor == "" {
+	switch l.cursor {
+	case "":
 		want = "none"
+	case soakForgotten:
+		want = "gap"
 	}
 	if c.Resume != want || c.ConnectionID == "" || l.who.clientID != "" && c.ClientID != l.who.clientID {
 		return fmt.Errorf("it was told %s, and expected resume %q", e.Data, want)
 	}
 	l.mu.Lock()
 	l.connectionID = c.ConnectionID
+	conn := l.conn
 	l.mu.Unlock()
+	if l.fleeting && !l.soak.isOver() {
+		l.leaves = time.AfterFunc(time.Duration(l.random.Int64N(int64(soakMostAway/10))), func() { _ = conn.Close() })
+	}
 	if l.streams == 0 {
 		close(l.joined)
 	}
@@ -290,54 +369,4 @@ func (l *listener) cut(kind cutKind, random *rand.Rand) bool {
 	}
 	l.soak.cuts[kind].Add(1)
 	return true
-}
-
-// compare holds what the listener got against what it must have got, and says where they part.
-func (l *listener) compare(want []*planned) string {
-	for i := range max(len(l.got), len(want)) {
-		got, wanted := "nothing", "nothing"
-		if i < len(l.got) {
-			got = "event " + strconv.Itoa(l.got[i])
-		}
-		if i < len(want) {
-			wanted = "event " + strconv.Itoa(want[i].number)
-		}
-		if got != wanted {
-			return fmt.Sprintf("%v got %d events of %d, in %d streams: as number %d it got %s instead of %s", l.who, len(l.got), len(want), l.streams, i, got, wanted)
-		}
-	}
-	return ""
-}
-
-// whole is how much a tearable connection reads that is not to be torn.
-const whole = -1
-
-// tearable is a client's connection that can be made to read only so much more.
-type tearable struct {
-	*net.TCPConn
-	left atomic.Int64 // bytes; whole is all
-	torn atomic.Bool
-}
-
-var errTorn = errors.New("torn by the test")
-
-func (c *tearable) Read(p []byte) (int, error) {
-	if c.torn.Load() {
-		return 0, errTorn
-	}
-	n, err := c.TCPConn.Read(p)
-	for {
-		left := c.left.Load()
-		if left == whole {
-			return n, err
-		}
-		if int64(n) < left {
-			if c.left.CompareAndSwap(left, left-int64(n)) {
-				return n, err
-			}
-			continue
-		}
-		c.torn.Store(true)
-		return int(left), errTorn
-	}
 }

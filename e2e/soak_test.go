@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,7 @@ import (
 
 // What the soak does.
 const (
-	soakListeners    = 1000
+	soakListeners    = 700
 	soakEventsPerSec = 200
 	soakCutsPerSec   = 5
 	soakLeastCuts    = 120 // a short run is cut as often as one of 24 s
@@ -32,10 +31,11 @@ const (
 
 // soak is one run: a hub under load, listeners that are cut and come back, and a model of who must get what.
 type soak struct {
-	t    *testing.T
-	srv  *server
-	seed uint64
-	http *http.Client
+	t     *testing.T
+	srv   *server
+	seed  uint64
+	http  *http.Client
+	addrs [soakKinds]string // host:port
 
 	listeners []*listener
 	over      chan struct{} // closed when the load has ended: nobody stays away any more
@@ -66,7 +66,7 @@ func (k cutKind) String() string {
 }
 
 func TestSoak(t *testing.T) {
-	load := 8 * time.Second
+	load := 5 * time.Second
 	if s := os.Getenv("TIDINGS_SOAK"); s != "" {
 		var err error
 		if load, err = time.ParseDuration(s); err != nil || load <= 0 {
@@ -90,7 +90,9 @@ func TestSoak(t *testing.T) {
 		Broker:            log,
 		HeartbeatInterval: time.Second, // idle streams get heartbeats, and checkpoints
 		HoldBytes:         256 << 10,   // about a second: longer replays read the log
+		MaxQueuedBytes:    256 << 10,
 	})
+	s.addrs = [soakKinds]string{s.srv.addr, soakTLS.listen(t, s.srv), soakH2C.listen(t, s.srv)}
 
 	var listening sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())
@@ -138,8 +140,26 @@ func TestSoak(t *testing.T) {
 	t.Logf("cut %d times, resumed %d times, and got %d events that were sent meanwhile", total, s.resumes.Load(), s.missed.Load())
 	t.Logf("the hub: connected %v, disconnected %v, unfinished %v, delivered %d in %d writes, replayed %d, checkpoints %d, heartbeats %d",
 		stats.Connected, stats.Disconnected, stats.Unfinished, stats.Delivered, stats.Writes, stats.Replayed, stats.Checkpoints, stats.Heartbeats)
+	gaps := 0
+	for _, l := range s.listeners {
+		gaps += len(l.gaps)
+	}
+	t.Logf("%d gaps were asked for and told of", gaps)
+	delete(stats.Gaps, "epoch")
+	if gaps == 0 || stats.Disconnected[tidings.ReasonSlow] == 0 {
+		t.Error("nobody was told of a gap, or nobody was slow")
+	}
 	if len(stats.Gaps) > 0 || len(stats.Refused) > 0 || len(stats.SendErrors) > 0 {
 		t.Errorf("gaps %v, refused %v, failed to send %v", stats.Gaps, stats.Refused, stats.SendErrors)
+	}
+}
+
+func (s *soak) isOver() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -198,14 +218,20 @@ func (s *soak) send(random *rand.Rand, sender int, send func(*planned) error) {
 	s.sent = append(s.sent, e)
 	s.mu.Unlock()
 	e.fill()
+	e.begun = time.Now()
 	if err := send(e); err != nil {
 		s.t.Errorf("sending event %d: %v", e.number, err)
 		return
 	}
+	s.mu.Lock()
+	e.accepted = time.Now()
+	s.mu.Unlock()
 	for _, l := range s.listeners {
 		if l.who.gets(e) {
 			e.listeners = append(e.listeners, l)
-			l.owed.Add(1)
+			if e.certain() {
+				l.owed.Add(1)
+			}
 		}
 	}
 }
@@ -218,17 +244,17 @@ func (s *soak) sendHere(e *planned) error {
 	}
 	var err error
 	switch {
-	case e.exclude == nil && len(e.targets) == 1 && len(e.targets[0]) == 1:
+	case e.key == "" && e.ttl == 0 && e.exclude == nil && len(e.targets) == 1 && len(e.targets[0]) == 1:
 		for condition, id := range e.targets[0] {
 			notify := map[string]func(context.Context, string, string, any) (tidings.Receipt, error){
 				"clientId": hub.NotifyClient, "userId": hub.NotifyUser, "sessionId": hub.NotifySession, "topic": hub.NotifyTopic,
 			}[condition]
 			_, err = notify(ctx, id, e.typ, data)
 		}
-	case e.exclude == nil && len(e.targets) == 0:
+	case e.ttl == 0 && e.exclude == nil && len(e.targets) == 0:
 		_, err = hub.Broadcast(ctx, e.typ, data)
 	default:
-		event := tidings.Event{Type: e.typ, Data: data, Everyone: len(e.targets) == 0, Exclude: goTarget(e.exclude)}
+		event := tidings.Event{Type: e.typ, Data: data, Everyone: len(e.targets) == 0, Exclude: goTarget(e.exclude), CollapseKey: e.key, TTL: e.ttl}
 		for _, t := range e.targets {
 			event.Targets = append(event.Targets, goTarget(t))
 		}
@@ -248,6 +274,12 @@ func (s *soak) sendByHTTP(e *planned) error {
 	}
 	if e.exclude != nil {
 		form["exclude"] = e.exclude
+	}
+	if e.key != "" {
+		form["collapseKey"] = e.key
+	}
+	if e.ttl > 0 {
+		form["ttlMs"] = e.ttl.Milliseconds()
 	}
 	body, err := json.Marshal(form)
 	if err != nil {
@@ -271,6 +303,9 @@ func (s *soak) cut(random *rand.Rand) {
 		l := s.listeners[random.IntN(len(s.listeners))]
 		if random.IntN(4) == 0 {
 			l = s.listeners[random.IntN(soakEager)] // these miss most
+		}
+		if random.IntN(8) == 0 {
+			l = s.listeners[soakEager+soakSlow+soakFleeting+random.IntN(soakForgetful)]
 		}
 		if l.cut([...]cutKind{cutClosed, cutReset, cutTorn, cutTorn, cutByServer}[random.IntN(5)], random) {
 			return
@@ -310,6 +345,7 @@ func (s *soak) check(log *tidings.MemoryBroker) (delivered int) {
 	}
 	want := make(map[*listener][]*planned)
 	logged, last := 0, [2]int{-1, -1}
+	newest := make(map[string]*planned) // by collapse key and target
 	for rec, err := range log.Read(context.Background(), tidings.Position{}, state.Last) {
 		if err != nil {
 			s.t.Fatal(err)
@@ -327,6 +363,13 @@ func (s *soak) check(log *tidings.MemoryBroker) (delivered int) {
 		}
 		last[e.sender] = n
 		logged++
+		if e.key != "" {
+			k := e.key + " " + e.targets[0]["topic"]
+			if older := newest[k]; older != nil {
+				older.newer = e
+			}
+			newest[k] = e
+		}
 		for _, l := range e.listeners {
 			want[l] = append(want[l], e)
 		}
@@ -350,143 +393,4 @@ func (s *soak) check(log *tidings.MemoryBroker) (delivered int) {
 		s.t.Error("nothing was delivered at all")
 	}
 	return delivered
-}
-
-// A planned event is one of the model: what is sent, in the words of the HTTP API, and who must get it.
-type planned struct {
-	number  int
-	sender  int
-	typ     string
-	data    string
-	targets []target // nil is everyone
-	exclude target   // nil is nobody
-
-	listeners []*listener // who must get it; set by the sender once the event was accepted
-}
-
-// A target is conditions, all of which must be met.
-type target map[string]string
-
-// An identity is whom a listener says it is.
-type identity struct {
-	clientID, userID, sessionID string
-	topics                      []string
-}
-
-func (id identity) String() string {
-	return fmt.Sprintf("client %q, user %q, session %q, %d topics", id.clientID, id.userID, id.sessionID, len(id.topics))
-}
-
-func (id identity) meets(t target) bool {
-	for condition, value := range t {
-		switch condition {
-		case "clientId":
-			if id.clientID != value {
-				return false
-			}
-		case "userId":
-			if id.userID != value {
-				return false
-			}
-		case "sessionId":
-			if id.sessionID != value {
-				return false
-			}
-		case "topic":
-			if !slices.Contains(id.topics, value) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-func (id identity) gets(e *planned) bool {
-	if e.exclude != nil && id.meets(e.exclude) {
-		return false
-	}
-	return e.targets == nil || slices.ContainsFunc(e.targets, id.meets)
-}
-
-// plan chooses whom an event is for. One in a hundred is for everyone: each of those is a thousand deliveries.
-func plan(random *rand.Rand, listeners []*listener) *planned {
-	someone := func() identity { return listeners[random.IntN(len(listeners))].who }
-	topic := func() string { return soakTopic(random.IntN(soakTopics)) }
-	session := func() target {
-		for { // not everyone has one
-			if id := someone(); id.sessionID != "" {
-				return target{"sessionId": id.sessionID}
-			}
-		}
-	}
-	user := func() target { return target{"userId": someone().userID} }
-	client := func() target {
-		for {
-			if id := someone(); id.clientID != "" {
-				return target{"clientId": id.clientID}
-			}
-		}
-	}
-	one := []func() target{client, user, session, func() target { return target{"topic": topic()} }}
-	e := &planned{typ: "soak." + strconv.Itoa(random.IntN(5))}
-	switch n := random.IntN(100); {
-	case n < 25:
-		e.targets = []target{client()}
-	case n < 45:
-		e.targets = []target{user()}
-	case n < 57:
-		e.targets = []target{session()}
-	case n < 70:
-		e.targets = []target{{"topic": topic()}}
-	case n < 82: // OR, where one may meet several
-		e.targets = []target{}
-		for range 2 + random.IntN(4) {
-			e.targets = append(e.targets, one[random.IntN(len(one))]())
-		}
-	case n < 92: // AND, which may be met by nobody
-		id := someone()
-		t := target{"userId": id.userID}
-		if random.IntN(2) == 0 || id.sessionID == "" {
-			t["topic"] = topic()
-		} else {
-			t["sessionId"] = id.sessionID
-		}
-		if id.clientID != "" && random.IntN(3) == 0 {
-			t["clientId"] = id.clientID
-		}
-		e.targets = []target{t}
-	case n < 98: // one of a group is left out
-		id := someone()
-		e.targets = []target{{"userId": id.userID}}
-		if random.IntN(2) == 0 {
-			e.targets = []target{{"topic": topic()}, {"userId": id.userID}}
-		}
-		e.exclude = client()
-		if id.clientID != "" && random.IntN(2) == 0 {
-			e.exclude = target{"clientId": id.clientID}
-		}
-	case n < 99:
-		e.exclude = user()
-	}
-	return e
-}
-
-// fill makes the data from the number: mostly short, sometimes more than a packet.
-func (e *planned) fill() {
-	size := 40 + e.number*7919%160
-	if e.number%17 == 0 {
-		size = 2000 + e.number*7919%6000
-	}
-	e.data = fmt.Sprintf(`{"number":%d,"pad":"%s"}`, e.number, bytes.Repeat([]byte{byte('a' + e.number%26)}, size))
-}
-
-func numberIn(data string) (int, error) {
-	var d struct{ Number *int }
-	if err := json.Unmarshal([]byte(data), &d); err != nil {
-		return 0, err
-	}
-	if d.Number == nil || *d.Number < 0 {
-		return 0, fmt.Errorf("no number in %.60q", data)
-	}
-	return *d.Number, nil
 }

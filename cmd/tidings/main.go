@@ -17,9 +17,15 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for an orderly end. The next one has its usual effect, at once.
-	context.AfterFunc(ctx, stop)
+	ctx, end := context.WithCancel(context.Background())
+	asked := make(chan os.Signal, 1) // the first one; Notify drops what doesn't fit
+	signal.Notify(asked, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-asked
+		// Before anything shows that the first signal was heard, the next one has its usual effect, at once.
+		signal.Stop(asked)
+		end()
+	}()
 	os.Exit(report(os.Stderr, Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)))
 }
 
@@ -48,6 +54,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve streams, and take events over HTTP."`
 	Send    sendCmd    `cmd:"" help:"Send an event."`
 	Listen  listenCmd  `cmd:"" help:"Listen to a stream, and print its events."`
+	Bench   benchCmd   `cmd:"" help:"Put load on a server of streams, and check what arrives."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -75,6 +82,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			{Key: "log", Title: "Log:"},
 			{Key: "target", Title: "Whom it is for (all conditions given must be met):"},
 			{Key: "identity", Title: "Whose stream it is:"},
+			{Key: "streams", Title: "Streams:"},
+			{Key: "connect", Title: "How they open:"},
+			{Key: "publish", Title: "What is published:"},
+			{Key: "trouble", Title: "Trouble on purpose:"},
 		}),
 	)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -12,11 +13,14 @@ import (
 // maxUnread is how much a client may send after its request before its stream ends. Nothing is expected of it.
 const maxUnread = 4 << 10
 
-// connWriter owns a net.Conn that net/http has let go of.
+var errUnread = fmt.Errorf("it sent more than %d bytes after its request", maxUnread)
+
+// connWriter owns a net.Conn that net/http has let go of and whose socket a loop can't have: TLS, what wraps a connection,
+// a pipe. A goroutine reads, for as long as the connection lasts; another one is there while a batch is written.
 type connWriter struct {
 	s       *Stream
 	conn    net.Conn
-	chunked bool          // the response was begun with Transfer-Encoding: chunked
+	writing atomic.Bool
 	over    chan struct{} // closed by close
 }
 
@@ -24,15 +28,14 @@ type connWriter struct {
 // whatever is to stand before the first frame were written. chunked says that the body is chunked; unread is the number
 // of bytes that the client sent after its request and net/http has read.
 func (s *Stream) ServeConn(conn net.Conn, chunked bool, unread int) {
-	tune(conn, s.engine.cfg)
-	c := &connWriter{s: s, conn: conn, chunked: chunked, over: make(chan struct{})}
-	s.engine.wg.Go(func() {
-		if s.serve(c) {
-			c.read(unread)
-		}
-		s.pumps.Wait()
-		s.owner.Ended(s.result())
-	})
+	tune(conn, s.loop.engine.cfg)
+	if s.serveSocket(conn, chunked, unread) {
+		return
+	}
+	c := &connWriter{s: s, conn: conn, over: make(chan struct{})}
+	s.loop.engine.writers.Add(1)                        // until close is done
+	s.loop.engine.writers.Go(func() { c.read(unread) }) // first: once the loop has it, it may end
+	s.loop.inbox.do(func() { s.loop.attach(s, c, chunked) })
 }
 
 // read returns when the connection has ended: the peer's end is learned by reading.
@@ -40,46 +43,43 @@ func (c *connWriter) read(unread int) {
 	buf := make([]byte, 64) // kept for as long as the connection lives
 	for {
 		if unread > maxUnread {
-			c.s.finish(Lost, fmt.Errorf("it sent more than %d bytes after its request", maxUnread))
+			c.s.lose(errUnread)
 			return
 		}
 		n, err := c.conn.Read(buf)
 		unread += n
-		switch {
-		case err == nil:
+		if err == nil {
 			continue
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe):
-			if c.s.writing() {
-				c.giveWay(10 * time.Millisecond) // longer than it takes a goroutine that was woken to run, mostly
-			}
-			c.s.finish(Closed, nil)
-		default:
-			c.s.lose(err)
 		}
+		if c.writing.Load() && peerClosed(err) {
+			c.giveWay(10 * time.Millisecond) // longer than it takes a goroutine that was woken to run, mostly
+		}
+		c.s.lose(err)
 		return
 	}
 }
 
-func (c *connWriter) start() { c.s.pumps.Go(c.s.pump) }
+// peerClosed reports whether an error is how reading a connection says that the peer has ended it in order.
+func peerClosed(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) }
 
-func (c *connWriter) write(batch []*Frame) error {
-	form := (*Frame).Block
-	if c.chunked {
-		form = (*Frame).Chunk
-	}
-	err := c.s.engine.gather(batch, form, func(b []byte) error {
-		return c.s.inPieces(b, func(piece []byte) error {
-			if err := c.conn.SetWriteDeadline(time.Now().Add(c.s.engine.cfg.Timeout)); err != nil {
-				return err
-			}
-			_, err := c.conn.Write(piece)
-			return err
-		})
+func (c *connWriter) write(b []byte) (n int, parked bool, err error) {
+	e := c.s.loop.engine
+	batch := e.take(b)
+	n = len(*batch) // now: it is given back when it was written
+	c.writing.Store(true)
+	e.writers.Go(func() {
+		err := c.conn.SetWriteDeadline(time.Now().Add(e.cfg.Timeout))
+		if err == nil {
+			_, err = c.conn.Write(*batch)
+		}
+		c.writing.Store(false)
+		e.give(batch)
+		if errors.Is(err, syscall.EPIPE) {
+			c.giveWay(time.Second) // the read ends too
+		}
+		c.s.writable(err)
 	})
-	if errors.Is(err, syscall.EPIPE) {
-		c.giveWay(time.Second) // the read ends too
-	}
-	return err
+	return n, true, nil
 }
 
 // giveWay lets the other direction say first how the connection ended. A socket tells why it broke only once, to a read
@@ -97,23 +97,19 @@ func (c *connWriter) close(abort bool) {
 		discard(c.conn)
 	}
 	// TLS may want to write an alert first, which can block; and what wraps a connection may count those that are open.
-	c.s.engine.wg.Go(func() { _ = c.conn.Close() })
+	go func() {
+		defer c.s.loop.engine.writers.Done()
+		_ = c.conn.Close()
+	}()
 }
 
-// gather has the batch written in one piece.
-func (e *Engine) gather(batch []*Frame, form func(*Frame) []byte, write func([]byte) error) error {
-	if len(batch) == 1 {
-		return write(form(batch[0]))
-	}
-	scratch := e.scratch.Get().(*[]byte)
-	b := (*scratch)[:0]
-	for _, f := range batch {
-		b = append(b, form(f)...)
-	}
-	err := write(b)
-	if cap(b) <= 2*batchBytes { // a single large frame must not stay in the pool
-		*scratch = b
-		e.scratch.Put(scratch)
-	}
-	return err
+// take copies the first part of b, to be written in another goroutine than the loop's: at most batchBytes, so that what
+// follows is seen as progress.
+func (e *Engine) take(b []byte) *[]byte {
+	batch := e.batches.Get().(*[]byte)
+	*batch = append((*batch)[:0], b[:min(len(b), batchBytes)]...)
+	return batch
 }
+
+// give gives back what take returned.
+func (e *Engine) give(batch *[]byte) { e.batches.Put(batch) }

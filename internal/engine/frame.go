@@ -19,6 +19,7 @@ type Frame struct {
 	head  int    // length of the size and its CRLF
 
 	superseded atomic.Bool
+	beat       bool // a heartbeat or a checkpoint, which is no event; set before it is posted
 }
 
 // chunkHead is room for the size of a chunk of up to 4 GiB, and its CRLF.
@@ -35,8 +36,8 @@ func NewFrame(number uint64, expires time.Time, encode func(dst []byte) []byte) 
 func (f *Frame) Supersede() { f.superseded.Store(true) }
 
 // stale reports whether the frame need not be written any more.
-func (f *Frame) stale(now time.Time) bool {
-	return f.superseded.Load() || !f.expires.IsZero() && !now.Before(f.expires)
+func (f *Frame) stale() bool {
+	return f.superseded.Load() || !f.expires.IsZero() && !time.Now().Before(f.expires)
 }
 
 func (f *Frame) encoded() []byte {
@@ -62,3 +63,11 @@ func (f *Frame) Block() []byte {
 
 // Chunk returns the frame as a chunk of HTTP/1.1. The bytes are shared.
 func (f *Frame) Chunk() []byte { return f.encoded() }
+
+// form returns the frame as it is written.
+func (f *Frame) form(chunked bool) []byte {
+	if chunked {
+		return f.Chunk()
+	}
+	return f.Block()
+}

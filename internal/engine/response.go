@@ -11,12 +11,12 @@ import (
 
 // responseWriter writes in the handler's goroutine, through net/http.
 type responseWriter struct {
-	s    *Stream
-	ctx  context.Context // of the request
-	w    http.ResponseWriter
-	rc   *http.ResponseController
-	wake chan struct{} // 1: whether a pump was asked for
-	over chan struct{} // closed by close
+	s       *Stream
+	ctx     context.Context // of the request
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	batches chan *[]byte  // 1: the loop sends no other before the first was written
+	over    chan struct{} // closed by close
 
 	mu sync.Mutex // guards the deadline
 }
@@ -27,70 +27,63 @@ type responseWriter struct {
 func (s *Stream) ServeResponse(ctx context.Context, w http.ResponseWriter) {
 	rw := &responseWriter{
 		s: s, ctx: ctx, w: w, rc: http.NewResponseController(w),
-		wake: make(chan struct{}, 1),
-		over: make(chan struct{}),
+		batches: make(chan *[]byte, 1),
+		over:    make(chan struct{}),
 	}
-	if s.serve(rw) {
-		rw.run()
-	}
-	s.owner.Ended(s.result())
-}
-
-func (rw *responseWriter) run() {
+	s.loop.inbox.do(func() { s.loop.attach(s, rw, false) })
+	gone := ctx.Done()
 	for {
 		select {
-		case <-rw.wake:
-			rw.s.pump()
-		case <-rw.ctx.Done():
-			rw.s.finish(Closed, nil)
-			return
+		case batch := <-rw.batches:
+			s.writable(rw.send(batch))
+		case <-gone:
+			s.finish(Closed, nil)
+			gone = nil
 		case <-rw.over:
 			return
 		}
 	}
 }
 
-func (rw *responseWriter) start() {
-	select {
-	case rw.wake <- struct{}{}:
-	default:
-	}
+func (rw *responseWriter) write(b []byte) (n int, parked bool, err error) {
+	batch := rw.s.loop.engine.take(b)
+	n = len(*batch)
+	rw.batches <- batch
+	return n, true, nil
 }
 
-func (rw *responseWriter) write(batch []*Frame) error {
-	err := rw.s.engine.gather(batch, (*Frame).Block, func(b []byte) error {
-		return rw.s.inPieces(b, func(piece []byte) error {
-			if err := rw.deadline(time.Now().Add(rw.s.engine.cfg.Timeout)); err != nil {
-				return err
-			}
-			_, err := rw.w.Write(piece)
-			return err
-		})
-	})
+// send writes a batch. An error that is not one of the network, where the request's context has ended, is HTTP/2's
+// word for a client that has gone while it was written to.
+func (rw *responseWriter) send(batch *[]byte) error {
+	e := rw.s.loop.engine
+	defer e.give(batch)
+	began := time.Now()
+	if !rw.deadline(began.Add(e.cfg.Timeout)) {
+		return nil
+	}
+	_, err := rw.w.Write(*batch)
 	if err == nil {
 		err = rw.rc.Flush()
 	}
 	// On HTTP/2 a deadline that elapses resets the stream, even when it is idle.
-	_ = rw.deadline(time.Time{})
-	if _, network := errors.AsType[net.Error](err); err != nil && !network && rw.ctx.Err() != nil && !rw.s.stuck() {
-		rw.s.finish(Closed, nil) // HTTP/2's word for a client that has gone while it was written to
+	rw.deadline(time.Time{})
+	if _, network := errors.AsType[net.Error](err); err != nil && !network && rw.ctx.Err() != nil && time.Since(began) < e.cfg.Timeout {
+		rw.s.finish(Closed, nil)
 	}
 	return err
 }
 
-var errOver = errors.New("the stream has ended")
-
-// deadline bounds writes, unless close has: its bound must stay.
-func (rw *responseWriter) deadline(t time.Time) error {
+// deadline bounds writes, and reports whether they may go on. The bound that close has set must stay.
+func (rw *responseWriter) deadline(t time.Time) bool {
 	rw.mu.Lock()
 	defer rw.mu.Unlock()
 	select {
 	case <-rw.over:
-		return errOver
+		return false
 	default:
 		// A connection that has no deadlines is one of a test: what it can't do, it need not do.
 		_ = rw.rc.SetWriteDeadline(t)
-		return nil
+		return true
 	}
 }
 

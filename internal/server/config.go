@@ -27,14 +27,16 @@ type Config struct {
 	RetryInterval     Duration `group:"stream" env:"TIDINGS_RETRY_INTERVAL" default:"3s" help:"How long clients are told to wait before they reconnect, on average: each is told half to one and a half of it."`
 	DrainWindow       Duration `group:"stream" env:"TIDINGS_DRAIN_WINDOW" default:"5s" help:"The time over which streams are ended at shutdown, so that clients don't all come back at once."`
 
-	MaxConnections  Count `group:"limit" env:"TIDINGS_MAX_CONNECTIONS" default:"100000" help:"Streams at a time. Further ones are told to come back."`
-	MaxTopics       Count `group:"limit" env:"TIDINGS_MAX_TOPICS" default:"100" help:"Topics of one stream."`
-	MaxTargets      Count `group:"limit" env:"TIDINGS_MAX_TARGETS" default:"100" help:"Targets of one event."`
-	MaxEventBytes   Size  `group:"limit" env:"TIDINGS_MAX_EVENT_BYTES" default:"1MiB" help:"Data of one event, and the request or the line that sends it."`
-	MaxQueuedEvents Count `group:"limit" env:"TIDINGS_MAX_QUEUED_EVENTS" default:"1024" help:"Events that wait for one client that doesn't read. Past it, its stream ends and resumes from history."`
-	MaxQueuedBytes  Size  `group:"limit" env:"TIDINGS_MAX_QUEUED_BYTES" default:"1MiB" help:"The same, in bytes."`
-	MaxReplayEvents Count `group:"limit" env:"TIDINGS_MAX_REPLAY_EVENTS" default:"10000" help:"Events replayed to one stream that resumes. Past it, the client is told of a gap."`
-	MaxReplayBytes  Size  `group:"limit" env:"TIDINGS_MAX_REPLAY_BYTES" default:"16MiB" help:"The same, in bytes."`
+	MaxConnections        Count `group:"limit" env:"TIDINGS_MAX_CONNECTIONS" default:"100000" help:"Streams at a time. Further ones are told to come back."`
+	MaxConnectionsPerUser Bound `group:"limit" env:"TIDINGS_MAX_CONNECTIONS_PER_USER" default:"0" help:"The same, of one user. 0 is no bound."`
+	MaxConnectionsPerIP   Bound `group:"limit" env:"TIDINGS_MAX_CONNECTIONS_PER_IP" default:"0" help:"The same, of one IPv4 address or IPv6 /64 network, as the TCP connection has it: behind a proxy, all have the proxy's. 0 is no bound."`
+	MaxTopics             Count `group:"limit" env:"TIDINGS_MAX_TOPICS" default:"100" help:"Topics of one stream."`
+	MaxTargets            Count `group:"limit" env:"TIDINGS_MAX_TARGETS" default:"100" help:"Targets of one event."`
+	MaxEventBytes         Size  `group:"limit" env:"TIDINGS_MAX_EVENT_BYTES" default:"1MiB" help:"Data of one event, and the request or the line that sends it."`
+	MaxQueuedEvents       Count `group:"limit" env:"TIDINGS_MAX_QUEUED_EVENTS" default:"1024" help:"Events that wait for one client that doesn't read. Past it, its stream ends and resumes from history."`
+	MaxQueuedBytes        Size  `group:"limit" env:"TIDINGS_MAX_QUEUED_BYTES" default:"1MiB" help:"The same, in bytes."`
+	MaxReplayEvents       Count `group:"limit" env:"TIDINGS_MAX_REPLAY_EVENTS" default:"10000" help:"Events replayed to one stream that resumes. Past it, the client is told of a gap."`
+	MaxReplayBytes        Size  `group:"limit" env:"TIDINGS_MAX_REPLAY_BYTES" default:"16MiB" help:"The same, in bytes."`
 
 	HistoryEvents     Count    `group:"history" env:"TIDINGS_HISTORY_EVENTS" default:"100000" help:"Events kept, to be replayed to clients that resume."`
 	HistoryBytes      Size     `group:"history" env:"TIDINGS_HISTORY_BYTES" default:"64MiB" help:"The same, in bytes."`
@@ -88,6 +90,22 @@ func (c *Count) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Bound is a number that something may not exceed; zero is no bound.
+type Bound int
+
+// UnmarshalText reads a bound.
+func (b *Bound) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a whole number", text)
+	}
+	if n < 0 {
+		return fmt.Errorf("%q is less than zero: write 0 for no bound", text)
+	}
+	*b = Bound(n)
+	return nil
+}
+
 // Size is a number of bytes that is more than zero, written with or without a unit: 64MiB, 1MB, 1024.
 type Size int
 
@@ -132,20 +150,22 @@ func (z *Size) UnmarshalText(text []byte) error {
 // options are the hub's, without its parts.
 func (c *Config) options() *tidings.Options {
 	return &tidings.Options{
-		HeartbeatInterval: time.Duration(c.HeartbeatInterval),
-		ConnectionTimeout: time.Duration(c.ConnectionTimeout),
-		RetryInterval:     time.Duration(c.RetryInterval),
-		DrainWindow:       time.Duration(c.DrainWindow),
-		MaxConnections:    int(c.MaxConnections),
-		MaxTopics:         int(c.MaxTopics),
-		MaxTargets:        int(c.MaxTargets),
-		MaxEventBytes:     int(c.MaxEventBytes),
-		MaxQueuedEvents:   int(c.MaxQueuedEvents),
-		MaxQueuedBytes:    int(c.MaxQueuedBytes),
-		MaxReplayEvents:   int(c.MaxReplayEvents),
-		MaxReplayBytes:    int64(c.MaxReplayBytes),
-		HoldBytes:         int64(c.HoldBytes),
-		IdempotencyWindow: time.Duration(c.IdempotencyWindow),
+		HeartbeatInterval:     time.Duration(c.HeartbeatInterval),
+		ConnectionTimeout:     time.Duration(c.ConnectionTimeout),
+		RetryInterval:         time.Duration(c.RetryInterval),
+		DrainWindow:           time.Duration(c.DrainWindow),
+		MaxConnections:        int(c.MaxConnections),
+		MaxConnectionsPerUser: int(c.MaxConnectionsPerUser),
+		MaxConnectionsPerIP:   int(c.MaxConnectionsPerIP),
+		MaxTopics:             int(c.MaxTopics),
+		MaxTargets:            int(c.MaxTargets),
+		MaxEventBytes:         int(c.MaxEventBytes),
+		MaxQueuedEvents:       int(c.MaxQueuedEvents),
+		MaxQueuedBytes:        int(c.MaxQueuedBytes),
+		MaxReplayEvents:       int(c.MaxReplayEvents),
+		MaxReplayBytes:        int64(c.MaxReplayBytes),
+		HoldBytes:             int64(c.HoldBytes),
+		IdempotencyWindow:     time.Duration(c.IdempotencyWindow),
 	}
 }
 

@@ -65,6 +65,20 @@ func TestCountsAreWholeNumbersAboveZero(t *testing.T) {
 	}
 }
 
+func TestABoundIsAWholeNumberOrZeroForNone(t *testing.T) {
+	var got server.Bound
+	for text, want := range map[string]server.Bound{"0": 0, "1": 1, "100000": 100_000} {
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%q: got %d, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{"": "is not a whole", "-1": "write 0 for no bound", "1.5": "is not a whole", "none": "is not a whole", "99999999999999999999": "is not a whole"} {
+		if err := got.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %d, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
 var keys = []string{"addr", "heartbeat-interval", "allow-host", "insecure", "max-event-bytes"}
 
 func TestAConfigurationFileIsReadAsItStands(t *testing.T) {

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"log/slog"
+	"net"
 	"net/http"
 	"time"
 )
@@ -17,5 +19,25 @@ var Bounded = bounded
 // BodyWithin is how long.
 const BodyWithin = bodyWithin
 
+// Listener is what the server accepts connections from.
+type Listener = listener
+
+// NewListener returns one that accepts from another.
+func NewListener(ln net.Listener, log *slog.Logger) *Listener { return newListener(ln, 1000, log) }
+
+// State returns how many accepts have failed, and with what they fail now.
+func (l *listener) State() (uint64, error) { return l.state() }
+
+// StreamsWithin returns how many streams fit into a limit on open files.
+var StreamsWithin = streamsWithin
+
 // Choose chooses among a name's addresses.
 var Choose = choose
+
+// Trimmer gives memory back.
+type Trimmer struct{ t *trimmer }
+
+// The trimmer's methods.
+func NewTrimmer() Trimmer          { return Trimmer{newTrimmer()} }
+func (t Trimmer) Look() bool       { return t.t.look() }
+func (t Trimmer) Resident() uint64 { t.t.read(); return t.t.resident }

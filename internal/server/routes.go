@@ -27,22 +27,15 @@ const (
 )
 
 // routes are everything that is served.
-func routes(hub *tidings.Hub) http.Handler {
+func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(streamPath, hub)
-	mux.Handle(streamPath+"/", bounded(hub.API()))
+	mux.Handle(streamPath, s.hub)
+	mux.Handle(streamPath+"/", bounded(s.hub.API()))
 	demo := web.Demo()
 	mux.Handle(demoPath, demo)
 	mux.Handle(demoPath+"/", demo)
-	mux.Handle("/healthz", reads(func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") }))
-	mux.Handle("/readyz", reads(func(w http.ResponseWriter, _ *http.Request) {
-		if err := hub.Ready(); err != nil {
-			w.Header().Set("Retry-After", "1") // seconds
-			answer(w, http.StatusServiceUnavailable, strings.TrimPrefix(err.Error(), "tidings: "))
-			return
-		}
-		answer(w, http.StatusOK, "ready")
-	}))
+	mux.Handle("/healthz", reads(s.health))
+	mux.Handle("/readyz", reads(s.ready))
 	mux.Handle("/{$}", reads(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, demoPath, http.StatusTemporaryRedirect)
 	}))
@@ -53,6 +46,30 @@ func routes(hub *tidings.Hub) http.Handler {
 		}).ServeHTTP(w, r)
 	})
 	return mux
+}
+
+// health says that the program is alive, and with ?verbose what there is to know of it beside the hub's statistics.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	text := "ok"
+	if r.URL.Query().Has("verbose") {
+		failures, _ := s.ln.state()
+		text += fmt.Sprintf("\nmax-connections: %d\nopen-files-limit: %d\naccept-failures: %d", s.maxConnections, s.openFiles, failures)
+	}
+	answer(w, http.StatusOK, text)
+}
+
+// ready says whether streams can be served now. A connection that is open already may ask while no other is accepted.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	err := s.hub.Ready()
+	if _, failing := s.ln.state(); err == nil && failing != nil {
+		err = fmt.Errorf("connections can't be accepted: %w", failing)
+	}
+	if err != nil {
+		w.Header().Set("Retry-After", "1") // seconds
+		answer(w, http.StatusServiceUnavailable, strings.TrimPrefix(err.Error(), "tidings: "))
+		return
+	}
+	answer(w, http.StatusOK, "ready")
 }
 
 // reads answers GET and HEAD, and refuses other methods.

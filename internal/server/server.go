@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tidings-sse/tidings"
@@ -23,7 +24,10 @@ type Server struct {
 	broker *tidings.MemoryBroker
 	hub    *tidings.Hub
 	http   *http.Server
-	ln     net.Listener
+	ln     *listener
+
+	openFiles      int // the limit; 0 is unknown
+	maxConnections int // of the hub
 }
 
 // Log messages and keys.
@@ -35,6 +39,10 @@ const (
 	logRefused   = "refused"
 	logHTTP      = "net/http"
 
+	logOpenFiles    = "limit on open files"
+	logFewerStreams = "--max-connections is more than the limit on open files has room for: further streams are told to come back earlier"
+	logAcceptFailed = "connections can't be accepted; live streams go on, and new ones wait"
+
 	keyAddr     = "addr"
 	keyInsecure = "insecure"
 	keyWindow   = "window"
@@ -44,6 +52,11 @@ const (
 	keyMethod   = "method"
 	keyPath     = "path"
 	keyError    = "error"
+	keyLimit    = "limit"
+	keyWanted   = "wanted"
+	keyStreams  = "streams"
+	keyFailures = "failures" // since the last such line
+	keyRemedy   = "remedy"
 )
 
 const (
@@ -65,16 +78,19 @@ func New(ctx context.Context, cfg *Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: log}
-	if s.ln, err = listen(ctx, cfg); err != nil {
+	ln, err := listen(ctx, cfg)
+	if err != nil {
 		return nil, err
 	}
-	s.broker = tidings.NewMemoryBroker(cfg.memory())
 	opts := cfg.options()
+	s.fit(opts)
+	s.ln = newListener(ln, s.openFiles, log)
+	s.broker = tidings.NewMemoryBroker(cfg.memory())
 	opts.Broker, opts.Authorizer, opts.Logger = s.broker, tidings.TrustQuery{}, log
 	if s.hub, err = tidings.New(opts); err != nil {
 		return nil, errors.Join(err, s.ln.Close(), s.broker.Close())
 	}
-	door.next = routes(s.hub)
+	door.next = s.routes()
 	s.http = s.newHTTPServer(door)
 	return s, nil
 }
@@ -125,6 +141,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.Insecure {
 		s.log.Warn(logInsecure, keyAddr, s.ln.Addr().String())
 	}
+	trimming, stopTrimming := context.WithCancel(context.Background())
+	var trims sync.WaitGroup
+	trims.Go(func() { trim(trimming) })
+	defer trims.Wait()
+	defer stopTrimming()
 	served := make(chan error, 1) // so that Serve can end before it is asked for
 	go func() { served <- s.http.Serve(s.ln) }()
 	select {

@@ -1,0 +1,88 @@
+package tidings
+
+import "github.com/tidings-sse/tidings/internal/engine"
+
+// Choosing the connections that a record is for. The hub's lock is held, so nothing here looks at more than a few
+// connections for each target: where there are more under a key, they are a group, and it is the loops that look at each.
+
+// post queues the frame for every connection that the record is for, once, and returns how many these are. Where that
+// can't be said without looking at many, it returns false, and counted is called with it when it is known.
+func (r *registry) post(rec *Record, f *engine.Frame, number uint64, counted func(matched int)) (matched int, known bool) {
+	if len(rec.Targets) == 0 {
+		return r.postGroup(r.engine.Everyone(), len(r.all), rec, f, counted)
+	}
+	for _, t := range rec.Targets {
+		k := t.key()
+		m := r.many[k]
+		if m == nil || m.group == nil {
+			continue
+		}
+		if len(rec.Targets) == 1 && t.isOnly(k) {
+			return r.postGroup(m.group, m.n, rec, f, counted)
+		}
+		r.sweep(rec, f, number, counted)
+		return 0, false
+	}
+	r.choose(rec, number, func(c *conn) {
+		matched++
+		r.engine.Post(c.stream, f)
+	})
+	return matched, true
+}
+
+// choose calls post for each connection that the record is for, once. None of its targets has many.
+func (r *registry) choose(rec *Record, number uint64, post func(*conn)) {
+	for _, t := range rec.Targets {
+		for c := range r.under(t.key()).all {
+			if c.mark != number && c.meets(t) && (rec.Exclude.IsZero() || !c.meets(rec.Exclude)) {
+				c.mark = number
+				post(c)
+			}
+		}
+	}
+}
+
+// postGroup queues the frame for a group of n, but for whom the record excludes.
+func (r *registry) postGroup(g *engine.Group, n int, rec *Record, f *engine.Frame, counted func(int)) (matched int, known bool) {
+	if n == 0 {
+		return 0, true
+	}
+	if rec.Exclude.IsZero() {
+		r.engine.PostGroup(g, f, nil)
+		return n, true
+	}
+	targets, exclude := rec.Targets, rec.Exclude
+	only := func(o engine.Owner) bool { return !o.(*conn).meets(exclude) }
+	left := r.under(exclude.key())
+	if left.len() > few {
+		r.engine.Sweep(nil, []*engine.Group{g}, f, only, counted)
+		return 0, false
+	}
+	r.engine.PostGroup(g, f, only)
+	for c := range left.all {
+		if c.isFor(targets, Target{}) && c.meets(exclude) {
+			n--
+		}
+	}
+	return n, true
+}
+
+// sweep has the loops decide who gets a record that has several targets, or conditions, of which one is of many.
+func (r *registry) sweep(rec *Record, f *engine.Frame, number uint64, counted func(int)) {
+	targets, exclude := rec.Targets, rec.Exclude
+	var streams []*engine.Stream
+	var groups []*engine.Group
+	for _, t := range targets {
+		if m := r.many[t.key()]; m != nil && m.group != nil {
+			groups = append(groups, m.group)
+			continue
+		}
+		for c := range r.under(t.key()).all {
+			if c.mark != number && c.meets(t) {
+				c.mark = number
+				streams = append(streams, c.stream)
+			}
+		}
+	}
+	r.engine.Sweep(streams, groups, f, func(o engine.Owner) bool { return o.(*conn).isFor(targets, exclude) }, counted)
+}

@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"errors"
+	"time"
+)
+
+// A stream whose outbox is full is slow, and not just waiting for its turn on the processor or for a packet that was
+// lost. Until it is known which, its loop takes no more frames: they would have to be dropped, or queued without a bound.
+// It goes on when the stream has caught up by half of its outbox, so that it isn't full again at once, or has ended as slow.
+// Everything else goes on meanwhile: other streams are written, begin and end.
+const (
+	// A full stream is slow when there was no progress for so many turns of the loop that waits for it: 250 ms, and more
+	// where the processor is busy, and a healthy peer gets its own turn late. TCP sends what was lost again after 200 ms
+	// at the earliest.
+	stallTurns = 50
+	stallTurn  = 5 * time.Millisecond
+
+	// maxStallTurns bounds what a loop waits for one stream: 2 s. One that reads, but never fast enough, would hold
+	// everybody up for ever.
+	maxStallTurns = 400
+
+	// stallAfter is how long there must have been no progress for a stream to be slow as soon as its outbox is full.
+	stallAfter = time.Second
+)
+
+// A fullStream is one that its loop waits for.
+type fullStream struct {
+	stream *Stream
+	since  time.Duration // of its last progress, as it was when
+	still  int           // began to be counted: turns without progress
+	turns  int           // that were waited in all
+}
+
+var errOutboxFull = errors.New("its outbox is full and it does not read")
+
+// over reports whether the outbox is over its bounds, after making what room can be made.
+func (l *loop) over(s *Stream) bool {
+	cfg := &l.engine.cfg
+	over := func() bool {
+		events, bytes := s.outbox.waiting()
+		return events > cfg.MaxEvents || events > 1 && bytes > cfg.MaxBytes
+	}
+	if over() {
+		s.outbox.dropStale()
+	}
+	return over()
+}
+
+// caughtUp reports whether a stream that was full has half of its outbox free.
+func (l *loop) caughtUp(s *Stream) bool {
+	if s.outbox == nil {
+		return true
+	}
+	cfg := &l.engine.cfg
+	events, bytes := s.outbox.waiting()
+	return events <= cfg.MaxEvents/2 && (events <= 1 || bytes <= cfg.MaxBytes/2)
+}
+
+// judge ends the full streams that are slow, and goes on waiting for the others.
+func (l *loop) judge() {
+	if len(l.full) == 0 {
+		return
+	}
+	turn := l.now-l.turn >= stallTurn
+	if turn {
+		l.turn = l.now
+	}
+	kept := l.full[:0]
+	for _, w := range l.full {
+		s := w.stream
+		if turn && s.outbox != nil {
+			s.outbox.dropStale()
+		}
+		if s.phase >= closing || l.caughtUp(s) {
+			continue
+		}
+		if s.since != w.since {
+			w.since, w.still = s.since, 0
+		}
+		if turn {
+			w.still++
+			w.turns++
+		}
+		if w.still >= stallTurns && !l.over(s) {
+			continue // what was superseded or has expired made room
+		}
+		if w.still >= stallTurns || w.turns >= maxStallTurns || s.parked && l.now-s.since >= stallAfter {
+			l.finish(s, Slow, errOutboxFull)
+			continue
+		}
+		kept = append(kept, w)
+	}
+	clear(l.full[len(kept):])
+	l.full = kept
+}
