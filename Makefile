@@ -4,10 +4,10 @@ FUZZTIME ?= 30s
 TIDINGS_SOAK ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint vuln fuzz soak bench browser
+.PHONY: help run test lint vuln fuzz soak bench microbench browser
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## serve on 127.0.0.1:8080; flags go in ARGS="--addr ..."
 	go build -o bin/tidings ./cmd/tidings && exec bin/tidings serve $(ARGS)
@@ -27,7 +27,10 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 soak: ## the long soak: connections cut and resumed under load for TIDINGS_SOAK (60s)
 	TIDINGS_SOAK=$(TIDINGS_SOAK) go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e
 
-bench: ## run the benchmarks
+bench: ## compare with other servers and write docs/benchmarks.md; ONLY=burst,idle or QUICK=1 only print
+	ONLY=$(ONLY) QUICK=$(QUICK) CONTENDERS=$(CONTENDERS) ci/bench.sh
+
+microbench: ## run Go's benchmarks of single functions
 	go test -run '^$$' -bench . -benchmem ./...
 
 browser: ## run only the tests that drive a real browser

@@ -32,10 +32,20 @@ go vet "$@"
 say "staticcheck"
 go tool staticcheck "$@"
 
+# bench is a module of its own, and for Linux only. Its tools are this module's.
+if [ "$(go env GOOS)" = linux ]; then
+	say "go vet and staticcheck in bench"
+	staticcheck=$(go tool -n staticcheck)
+	(cd bench && go vet ./... && "$staticcheck" ./...)
+else
+	say "SKIPPED: bench was not checked, because it is for Linux only"
+fi
+
 if [ "$quick" = 1 ]; then exit 0; fi
 
 say "go mod tidy -diff"
 go mod tidy -diff
+(cd bench && go mod tidy -diff)
 
 if command -v shellcheck >/dev/null 2>&1; then
 	say "shellcheck"

@@ -32,6 +32,11 @@ trap 'rm -f "$log"' EXIT
 go tool gotestsum --format "${TEST_FORMAT:-pkgname}" --format-hide-empty-pkg --jsonfile "$log" -- \
 	"${race[@]}" -shuffle=on -timeout 9m "$@"
 
+# bench is a module of its own. Its tests run what "make bench" runs, with tiny sizes.
+if [ "$*" = ./... ] && [ "$(go env GOOS)" = linux ]; then
+	(cd bench && go test -count=1 -timeout 5m ./...)
+fi
+
 if [ "${CI:-}" = true ] && grep '"Action":"skip"' "$log" | grep '"Test":'; then
 	echo "ci/test.sh: FAIL: these tests were skipped, and with CI=true none may be" >&2
 	exit 1
