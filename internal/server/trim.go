@@ -33,7 +33,7 @@ func trim(ctx context.Context) {
 // trimmer remembers what it saw at its last look.
 type trimmer struct {
 	heap
-	least uint64 // bytes that were resident after the last collection: what is in use, and can't be moved together
+	trimmed heap // what it saw after the last collection
 }
 
 func newTrimmer() *trimmer {
@@ -42,17 +42,17 @@ func newTrimmer() *trimmer {
 	return t
 }
 
-// look gives back what can be, if it is worth it and little was allocated since the last look. It reports whether it did.
+// look gives back what can be, if it may be worth it and little was allocated since the last look. It reports whether it
+// did. What was allocated since the last collection is what there is to gain, at most.
 func (t *trimmer) look() bool {
 	before := t.allocated
 	t.read()
-	used := max(t.live, t.least)
-	if t.allocated-before >= trimQuiet || t.resident <= used+max(trimWorth, used/4) {
+	if t.allocated-before >= trimQuiet || t.allocated-t.trimmed.allocated < max(trimWorth, t.trimmed.resident/4) {
 		return false
 	}
 	debug.FreeOSMemory()
 	t.read()
-	t.least = t.resident
+	t.trimmed = t.heap
 	return true
 }
 
@@ -61,7 +61,6 @@ type heap struct {
 	samples []metrics.Sample
 
 	allocated uint64 // since the program began
-	live      uint64 // that the last collection left
 	resident  uint64 // of the heap
 }
 
@@ -69,7 +68,6 @@ func newHeap() heap {
 	var h heap
 	for _, name := range [...]string{
 		"/gc/heap/allocs:bytes",
-		"/gc/heap/live:bytes",
 		"/memory/classes/heap/objects:bytes",
 		"/memory/classes/heap/unused:bytes",
 		"/memory/classes/heap/free:bytes",
@@ -82,5 +80,5 @@ func newHeap() heap {
 func (h *heap) read() {
 	metrics.Read(h.samples)
 	v := func(i int) uint64 { return h.samples[i].Value.Uint64() }
-	h.allocated, h.live, h.resident = v(0), v(1), v(2)+v(3)+v(4)
+	h.allocated, h.resident = v(0), v(1)+v(2)+v(3)
 }
