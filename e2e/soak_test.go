@@ -215,10 +215,10 @@ func (s *soak) send(random *rand.Rand, sender int, send func(*planned) error) {
 	e.sender = sender
 	s.mu.Lock()
 	e.number = len(s.sent)
-	s.sent = append(s.sent, e)
-	s.mu.Unlock()
 	e.fill()
 	e.begun = time.Now()
+	s.sent = append(s.sent, e) // whole: listeners read it from here on
+	s.mu.Unlock()
 	if err := send(e); err != nil {
 		s.t.Errorf("sending event %d: %v", e.number, err)
 		return

@@ -52,7 +52,7 @@ func (c *connWriter) read(unread int) {
 			continue
 		}
 		if c.writing.Load() && peerClosed(err) {
-			c.giveWay(10 * time.Millisecond) // longer than it takes a goroutine that was woken to run, mostly
+			c.giveWay(50 * time.Millisecond) // longer than it takes a goroutine that was woken to run, on a busy machine too
 		}
 		c.s.lose(err)
 		return
@@ -72,7 +72,7 @@ func (c *connWriter) write(b []byte) (n int, parked bool, err error) {
 		if err == nil {
 			_, err = c.conn.Write(*batch)
 		}
-		c.writing.Store(false)
+		c.writing.Store(err != nil) // a failure is still to be told of: read gives way to it
 		e.give(batch)
 		if errors.Is(err, syscall.EPIPE) {
 			c.giveWay(time.Second) // the read ends too
