@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -16,13 +17,23 @@ const maxUnread = 4 << 10
 var errUnread = fmt.Errorf("it sent more than %d bytes after its request", maxUnread)
 
 // connWriter owns a net.Conn that net/http has let go of and whose socket a loop can't have: TLS, what wraps a connection,
-// a pipe. A goroutine reads, for as long as the connection lasts; another one is there while a batch is written.
+// a pipe. A goroutine is there while a batch is written. Another one reads: for as long as the connection lasts, or, where
+// the socket below can be watched, while there is something to read.
 type connWriter struct {
 	s       *Stream
 	conn    net.Conn
 	writing atomic.Bool
 	over    chan struct{} // closed by close
+	unread  int           // bytes that the client sent after its request; the reading goroutine's
+
+	// The loop's own.
+	watching watch
+	reading  bool // there is a goroutine that reads
+	again    bool // and meanwhile there was something new to read
 }
+
+// quiet is how long nothing must come until the goroutine that reads a watched connection ends.
+const quiet = 100 * time.Millisecond
 
 // ServeConn writes the stream to a hijacked connection from now on, and returns at once. The head of the response and
 // whatever is to stand before the first frame were written. chunked says that the body is chunked; unread is the number
@@ -32,26 +43,63 @@ func (s *Stream) ServeConn(conn net.Conn, chunked bool, unread int) {
 	if s.serveSocket(conn, chunked, unread) {
 		return
 	}
-	c := &connWriter{s: s, conn: conn, over: make(chan struct{})}
-	s.loop.engine.writers.Add(1)                        // until close is done
-	s.loop.engine.writers.Go(func() { c.read(unread) }) // first: once the loop has it, it may end
-	s.loop.inbox.do(func() { s.loop.attach(s, c, chunked) })
+	c := &connWriter{s: s, conn: conn, over: make(chan struct{}), unread: unread}
+	raw := c.watchable()
+	s.loop.engine.writers.Add(1) // until close is done
+	if raw == nil {
+		c.reading = true
+		s.loop.engine.writers.Go(func() { c.read(false) }) // first: once the loop has it, it may end
+	}
+	s.loop.inbox.do(func() {
+		if raw != nil {
+			c.watch(raw)
+			c.look() // what came before it was watched is no change
+		}
+		s.loop.attach(s, c, chunked)
+	})
 }
 
-// read returns when the connection has ended: the peer's end is learned by reading.
-func (c *connWriter) read(unread int) {
-	buf := make([]byte, 64) // kept for as long as the connection lives
+// look has the connection read, because there may be something to read.
+func (c *connWriter) look() {
+	if c.reading {
+		c.again = true
+		return
+	}
+	c.reading = true
+	watched := c.watching.on()
+	c.s.loop.engine.writers.Go(func() { c.read(watched) })
+}
+
+// rest is told that the goroutine has found nothing more to read.
+func (c *connWriter) rest() {
+	c.reading = false
+	if c.again && c.s.phase != ended {
+		c.again = false
+		c.look()
+	}
+}
+
+// read reads and forgets what the client sends, up to a bound. It returns when the connection has ended: the peer's end is
+// learned by reading.
+func (c *connWriter) read(watched bool) {
+	buf := make([]byte, 64) // kept for as long as it reads
 	for {
-		if unread > maxUnread {
+		if c.unread > maxUnread {
 			c.s.lose(errUnread)
 			return
 		}
-		n, err := c.conn.Read(buf)
-		unread += n
-		if err == nil {
-			continue
+		if watched {
+			_ = c.conn.SetReadDeadline(time.Now().Add(quiet)) // if it fails, so does Read
 		}
-		if c.writing.Load() && peerClosed(err) {
+		n, err := c.conn.Read(buf)
+		c.unread += n
+		switch {
+		case err == nil:
+			continue
+		case watched && errors.Is(err, os.ErrDeadlineExceeded):
+			c.s.loop.inbox.do(c.rest)
+			return
+		case c.writing.Load() && peerClosed(err):
 			c.giveWay(50 * time.Millisecond) // longer than it takes a goroutine that was woken to run, on a busy machine too
 		}
 		c.s.lose(err)
@@ -93,6 +141,7 @@ func (c *connWriter) giveWay(most time.Duration) {
 
 func (c *connWriter) close(abort bool) {
 	close(c.over)
+	c.unwatch()
 	if abort {
 		discard(c.conn)
 	}

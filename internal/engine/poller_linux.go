@@ -26,9 +26,12 @@ type poller struct {
 }
 
 type slot struct {
-	socket     *socketWriter
+	stream     *Stream // whose writer is watched; nil if the slot is free
 	generation uint32
 }
+
+// A watched writer is told what has changed.
+type watched interface{ ready(events uint32) }
 
 // maxReady is how many sockets the kernel tells of at once.
 const maxReady = 256
@@ -88,36 +91,36 @@ func (p *poller) run(l *loop, raw syscall.RawConn) {
 // ready has each socket do what it has become ready for.
 func (p *poller) ready(events []unix.EpollEvent) {
 	for _, ev := range events {
-		if s := p.slots[uint32(ev.Fd)]; s.socket != nil && s.generation == uint32(ev.Pad) {
-			s.socket.ready(ev.Events)
+		if s := p.slots[uint32(ev.Fd)]; s.stream != nil && s.generation == uint32(ev.Pad) {
+			s.stream.writer.(watched).ready(ev.Events)
 		}
 	}
 }
 
-// add has the kernel watch a socket. Edge-triggered, once: it says what has changed, and need not be told again.
-func (p *poller) add(w *socketWriter) error {
+// add has the kernel watch the socket of a stream, and returns the slot that it is known by. Edge-triggered, once: it says
+// what has changed, and need not be told again.
+func (p *poller) add(s *Stream, fd int) (at uint32, err error) {
 	if n := len(p.free); n > 0 {
-		w.slot, p.free = p.free[n-1], p.free[:n-1]
+		at, p.free = p.free[n-1], p.free[:n-1]
 	} else {
-		w.slot = uint32(len(p.slots))
+		at = uint32(len(p.slots))
 		p.slots = append(p.slots, slot{})
 	}
-	s := &p.slots[w.slot]
-	s.socket = w
-	ev := unix.EpollEvent{
+	p.slots[at].stream = s
+	return at, p.control(unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLOUT | unix.EPOLLET,
-		Fd:     int32(w.slot), Pad: int32(s.generation),
-	}
-	return p.control(unix.EPOLL_CTL_ADD, int(w.fd), &ev)
+		Fd:     int32(at), Pad: int32(p.slots[at].generation),
+	})
 }
 
-// remove has the kernel forget a socket, which must still be open: its description may live on in another descriptor.
-func (p *poller) remove(w *socketWriter) {
-	_ = p.control(unix.EPOLL_CTL_DEL, int(w.fd), nil)
-	s := &p.slots[w.slot]
-	s.socket = nil
+// remove has the kernel forget the socket in a slot, which must still be open: its description may live on in another
+// descriptor.
+func (p *poller) remove(at uint32, fd int) {
+	_ = p.control(unix.EPOLL_CTL_DEL, fd, nil)
+	s := &p.slots[at]
+	s.stream = nil
 	s.generation++
-	p.free = append(p.free, w.slot)
+	p.free = append(p.free, at)
 }
 
 func (p *poller) control(op, fd int, ev *unix.EpollEvent) error {

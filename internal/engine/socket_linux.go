@@ -38,7 +38,7 @@ func (s *Stream) serveSocket(conn net.Conn, chunked bool, unread int) bool {
 	_ = conn.Close() // Go's own descriptor and its poller's knowledge of it; the socket lives on in ours
 	w := &socketWriter{s: s, fd: int32(fd), unread: int32(min(unread, maxUnread+1))}
 	s.loop.inbox.do(func() {
-		if err := s.loop.poller.add(w); err != nil {
+		if w.slot, err = s.loop.poller.add(s, fd); err != nil {
 			s.loop.finish(s, Lost, err)
 		}
 		s.loop.attach(s, w, chunked)
@@ -123,7 +123,7 @@ func (w *socketWriter) read() error {
 // close closes the socket. If it is aborted, what was not sent is dropped, and not kept in the kernel for a peer that
 // doesn't read.
 func (w *socketWriter) close(abort bool) {
-	w.s.loop.poller.remove(w)
+	w.s.loop.poller.remove(w.slot, int(w.fd))
 	if abort {
 		_ = unix.SetsockoptLinger(int(w.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
