@@ -37,7 +37,9 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.reject(w, r, err)
 		return
 	}
-	h.serve(w, r, c, lastEventID)
+	if h.serve(w, r, c, lastEventID) {
+		h.handOver(w, r, c) // here, so that what serve needed is not kept for as long as the stream lasts
+	}
 }
 
 // reject answers a stream that is not served, for now or for good.
@@ -211,14 +213,13 @@ func (c *conn) limit(g Grant) error {
 	return nil
 }
 
-// serve brings an admitted stream to life. What it does not hand over, it releases.
-func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID string) {
+// serve brings an admitted stream to life, and reports whether it is to be handed over. If not, it is released.
+func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID string) (live bool) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(h.ctx, cancel)()
-	handedOver := false
 	defer func() {
-		if !handedOver {
+		if !live {
 			h.release(c) // whatever ended it, a panic of Options.Snapshot among it
 		}
 	}()
@@ -245,7 +246,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 			err = errStopped
 		}
 		h.reject(w, r, err)
-		return
+		return false
 	}
 	defer context.AfterFunc(h.ctx, out.interrupt)()
 	defer out.leave()
@@ -258,9 +259,8 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 		panic(http.ErrAbortHandler)
 	}
 	out.leave()
-	handedOver = true // unregister releases what was registered
 	h.connected(r, j)
-	h.handOver(w, r, c)
+	return true // unregister releases what was registered
 }
 
 // abandon ends a stream that could not be brought to life.

@@ -15,10 +15,10 @@ type responseWriter struct {
 	ctx     context.Context // of the request
 	w       http.ResponseWriter
 	rc      *http.ResponseController
-	batches chan *[]byte  // 1: the loop sends no other before the first was written
-	over    chan struct{} // closed by close
+	batches chan *[]byte // 1: the loop sends no other before the first was written; closed by close
 
-	mu sync.Mutex // guards the deadline
+	mu   sync.Mutex // guards the deadline, and what follows
+	over bool       // close has set the last one
 }
 
 // ServeResponse writes the stream to a response from now on, and returns when it has ended. The head and whatever is to
@@ -28,19 +28,19 @@ func (s *Stream) ServeResponse(ctx context.Context, w http.ResponseWriter) {
 	rw := &responseWriter{
 		s: s, ctx: ctx, w: w, rc: http.NewResponseController(w),
 		batches: make(chan *[]byte, 1),
-		over:    make(chan struct{}),
 	}
 	s.loop.inbox.do(func() { s.loop.attach(s, rw, false) })
 	gone := ctx.Done()
 	for {
 		select {
-		case batch := <-rw.batches:
+		case batch, more := <-rw.batches:
+			if !more {
+				return
+			}
 			s.writable(rw.send(batch))
 		case <-gone:
 			s.finish(Closed, nil)
 			gone = nil
-		case <-rw.over:
-			return
 		}
 	}
 }
@@ -77,20 +77,19 @@ func (rw *responseWriter) send(batch *[]byte) error {
 func (rw *responseWriter) deadline(t time.Time) bool {
 	rw.mu.Lock()
 	defer rw.mu.Unlock()
-	select {
-	case <-rw.over:
+	if rw.over {
 		return false
-	default:
-		// A connection that has no deadlines is one of a test: what it can't do, it need not do.
-		_ = rw.rc.SetWriteDeadline(t)
-		return true
 	}
+	// A connection that has no deadlines is one of a test: what it can't do, it need not do.
+	_ = rw.rc.SetWriteDeadline(t)
+	return true
 }
 
-// close fails the handler's write, if there is one, and lets it return, after which rc must not be used any more.
+// close fails the handler's write, if there is one, and lets the handler return, after which rc must not be used any more.
 func (rw *responseWriter) close(bool) {
 	rw.mu.Lock()
 	defer rw.mu.Unlock()
 	_ = rw.rc.SetWriteDeadline(time.Unix(1, 0))
-	close(rw.over)
+	rw.over = true
+	close(rw.batches)
 }
