@@ -39,7 +39,15 @@ func (c cursor) appendID(dst []byte) []byte {
 	return strconv.AppendUint(dst, uint64(c.tag), 36)
 }
 
-func (c cursor) String() string { return string(c.appendID(nil)) }
+func (c cursor) String() string {
+	var b [maxEventID]byte
+	return string(c.appendID(b[:0]))
+}
+
+// eventID returns the ID of the record at a position.
+func eventID(epoch string, p Position, nonce uint64) string {
+	return cursor{epoch: epoch, pos: p, tag: tagOf(nonce)}.String()
+}
 
 var errMalformedID = errors.New("not an event id of Tidings")
 

@@ -96,7 +96,7 @@ func New(o *Options) (*Hub, error) {
 		Heartbeat: opts.HeartbeatInterval, Timeout: opts.ConnectionTimeout,
 		Beat: engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, sse.Heartbeat...) }),
 	})
-	h.conns = newRegistry(h.engine)
+	h.conns = newRegistry(h.engine, h.counted)
 	h.pub = newPublisher(h)
 	h.janitor = newJanitor(h)
 	h.wg.Go(func() { h.pub.run(h.ctx) })
@@ -133,12 +133,11 @@ func (h *Hub) sendFailed(err error) error {
 	return fmt.Errorf("tidings: send: %w", err)
 }
 
-// eventID returns the ID of the record at a position.
-func (h *Hub) eventID(p Position, nonce uint64) string {
+// epoch returns the name of the log.
+func (h *Hub) epoch() string {
 	h.mu.Lock()
-	epoch := h.history.floor.epoch
-	h.mu.Unlock()
-	return cursor{epoch: epoch, pos: p, tag: tagOf(nonce)}.String()
+	defer h.mu.Unlock()
+	return h.history.floor.epoch
 }
 
 // register adds the connection to the index if nothing that it is to get lies between its place and now but what is

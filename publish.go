@@ -23,6 +23,7 @@ type publisher struct {
 
 	mu       sync.Mutex // guards what follows, and the fields of every send
 	queue    []*send
+	spare    []*send          // a batch that is over, for the next queue
 	pending  map[uint64]*send // handed to the broker and not over, by nonce
 	receipts map[string]keptReceipt
 	keys     ring.Ring[keptKey] // the keys of receipts, oldest first
@@ -169,7 +170,7 @@ func (p *publisher) next() []*send {
 	}
 	batch := p.queue[:n:n]
 	if p.queue = p.queue[n:]; len(p.queue) == 0 {
-		p.queue = nil
+		p.queue, p.spare = p.spare, nil
 	}
 	return batch
 }
@@ -181,6 +182,7 @@ func (p *publisher) appended(batch []*send, out []Appended, err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	epoch := p.hub.epoch()
 	for i, s := range batch {
 		s.rec = Record{Nonce: s.rec.Nonce, IdempotencyKey: s.rec.IdempotencyKey} // the log has the rest
 		switch {
@@ -188,7 +190,7 @@ func (p *publisher) appended(batch []*send, out []Appended, err error) {
 			p.fail(s, brokerError(err))
 		case out[i].Outcome == Stored:
 			s.appended, s.pos = true, out[i].Position
-			s.receipt.ID = p.hub.eventID(out[i].Position, out[i].Nonce)
+			s.receipt.ID = eventID(epoch, out[i].Position, out[i].Nonce)
 			s.receipt.Scope = ScopeNode
 			switch {
 			case s.routed:
@@ -199,11 +201,13 @@ func (p *publisher) appended(batch []*send, out []Appended, err error) {
 				p.forget(s)
 			}
 		case out[i].Outcome == Duplicate:
-			p.repeat(s, out[i])
+			p.repeat(s, eventID(epoch, out[i].Position, out[i].Nonce), out[i].Nonce)
 		default:
 			p.fail(s, notStored(ErrConflict))
 		}
 	}
+	clear(batch)
+	p.spare = batch[:0:len(batch)]
 }
 
 // brokerError says what a failed Append means to a sender.
@@ -234,13 +238,12 @@ func (p *publisher) fail(s *send, err error) {
 }
 
 // repeat gives a send the receipt of the first one with its key.
-func (p *publisher) repeat(s *send, first Appended) {
+func (p *publisher) repeat(s *send, id string, first uint64) {
 	p.forget(s)
-	if f := p.pending[first.Nonce]; f != nil {
+	if f := p.pending[first]; f != nil {
 		f.repeats = append(f.repeats, s)
 		return
 	}
-	id := p.hub.eventID(first.Position, first.Nonce)
 	r := p.receipts[s.rec.IdempotencyKey].Receipt
 	if r.ID != id {
 		r = Receipt{ID: id, Scope: ScopeNode, Hint: "it was sent before; how many connections it matched then is not known here"}
@@ -256,18 +259,21 @@ func (p *publisher) awaits(nonce uint64) bool {
 	return p.pending[nonce] != nil
 }
 
-// routed takes this node's routing of a record, which may be another node's.
-func (p *publisher) routed(nonce uint64, matched int, hint string) {
+// routed takes this node's routing of records, which may be another node's.
+func (p *publisher) routed(results []routing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.pending[nonce]
-	if s == nil {
-		return
-	}
-	s.routed = true
-	s.receipt.Matched, s.receipt.Hint = matched, hint
-	if s.appended {
-		p.finish(s)
+	for i := range results {
+		r := &results[i]
+		s := p.pending[r.nonce]
+		if s == nil || !r.known {
+			continue
+		}
+		s.routed = true
+		s.receipt.Matched, s.receipt.Hint = r.matched, r.hint
+		if s.appended {
+			p.finish(s)
+		}
 	}
 }
 

@@ -5,10 +5,11 @@ import "github.com/tidings-sse/tidings/internal/engine"
 // registry is the index of live connections: all, and under each key those that have it. What is done with one of them
 // takes as long however many there are. It has no lock of its own: the hub's guards it.
 type registry struct {
-	engine *engine.Engine
-	all    []*conn         // in no order; each knows its place
-	ones   map[key]*conn   // the keys that one connection has, as most do
-	many   map[key]*roster // those that several have, or had until now
+	engine  *engine.Engine
+	counted func(hd *held, matched int) // told by a loop how many connections a record was for that post could not say it of
+	all     []*conn                     // in no order; each knows its place
+	ones    map[key]*conn               // the keys that one connection has, as most do
+	many    map[key]*roster             // those that several have, or had until now
 }
 
 // A roster is the connections under one key, in no order. Where they are many, they are a group of the engine's, too, which
@@ -31,8 +32,8 @@ type node struct {
 // few is how many connections are looked at, one by one, while a record is routed.
 const few = 64
 
-func newRegistry(e *engine.Engine) *registry {
-	return &registry{engine: e, ones: make(map[key]*conn), many: make(map[key]*roster)}
+func newRegistry(e *engine.Engine, counted func(*held, int)) *registry {
+	return &registry{engine: e, counted: counted, ones: make(map[key]*conn), many: make(map[key]*roster)}
 }
 
 // add lists the connection, and has its stream join. From then on it gets what is routed.

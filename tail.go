@@ -70,50 +70,85 @@ func (h *Hub) position() Position {
 
 // deliver routes a batch of the log.
 func (h *Hub) deliver(rs []Record) error {
-	for i := range rs {
+	h.janitor.grown(len(rs))
+	var results []routing
+	for len(rs) > 0 {
 		if err := h.engine.Room(h.ctx); err != nil {
 			return err
 		}
-		h.route(&rs[i])
+		results = h.routeSome(rs, results[:0])
+		rs = rs[len(results):]
+		h.counts.routed.Add(uint64(len(results)))
+		h.pub.routed(h.explain(results))
 	}
-	h.janitor.grown(len(rs))
 	return nil
 }
 
-// route indexes a record and queues it for every connection that it is for.
-func (h *Hub) route(rec *Record) {
+// A routing is what became of one record on this node.
+type routing struct {
+	rec     *Record
+	nonce   uint64
+	matched int
+	known   bool   // else the loops are still counting
+	hint    string // why nobody matched
+}
+
+// What is routed at most while the hub's lock is held, since registering waits for it.
+const (
+	routeRecords = 64
+	routePosts   = 512     // connections that matched, beside those of a group
+	routeBytes   = 1 << 20 // of data
+)
+
+// routeSome indexes the first of the records, one at least, and queues each for every connection that it is for.
+func (h *Hub) routeSome(rs []Record, results []routing) []routing {
 	now := time.Now()
+	posts, bytes := 0, 0
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.shaky = nil
+	for i := range rs[:min(len(rs), routeRecords)] {
+		results = append(results, h.route(&rs[i], now))
+		posts += min(results[i].matched, few*len(rs[i].Targets))
+		if bytes += len(rs[i].Data); posts >= routePosts || bytes >= routeBytes {
+			break
+		}
+	}
+	if h.progress != nil {
+		close(h.progress)
+		h.progress = nil
+	}
+	return results
+}
+
+// route indexes a record and queues it for every connection that it is for. The lock is held.
+func (h *Hub) route(rec *Record, now time.Time) routing {
 	deadline := time.Time{}
 	if rec.TTL > 0 {
 		deadline = rec.Time.Add(rec.TTL - h.skew)
 	}
 	hd := hold(rec, h.history.newest()+1, h.history.floor.epoch, deadline)
 	h.history.add(hd)
-	matched, known := 0, true
+	r := routing{rec: &hd.Record, nonce: rec.Nonce, known: true}
 	if deadline.IsZero() || now.Before(deadline) {
-		matched, known = h.conns.post(rec, hd.frame, hd.number, func(matched int) { h.routed(&hd.Record, matched) })
+		r.matched, r.known = h.conns.post(hd)
 	}
-	if h.progress != nil {
-		close(h.progress)
-		h.progress = nil
-	}
-	h.mu.Unlock()
-
-	h.counts.routed.Add(1)
-	if known {
-		h.routed(&hd.Record, matched)
-	}
+	return r
 }
 
-// routed tells the sender of a record, if it is one of this node, how many connections it was for.
-func (h *Hub) routed(rec *Record, matched int) {
-	hint := ""
-	if matched == 0 && h.pub.awaits(rec.Nonce) {
-		hint = h.hint(rec)
+// counted is told how many connections a record was for, when route could not say it.
+func (h *Hub) counted(hd *held, matched int) {
+	h.pub.routed(h.explain([]routing{{rec: &hd.Record, nonce: hd.Nonce, matched: matched, known: true}}))
+}
+
+// explain says why nobody matched, where somebody waits to hear it.
+func (h *Hub) explain(results []routing) []routing {
+	for i := range results {
+		if r := &results[i]; r.known && r.matched == 0 && h.pub.awaits(r.nonce) {
+			r.hint = h.hint(r.rec)
+		}
 	}
-	h.pub.routed(rec.Nonce, matched, hint)
+	return results
 }
 
 // skip goes on at the log's end after a gap, and tells every connection.
