@@ -15,7 +15,7 @@ type Config struct {
 	Heartbeat time.Duration // how long a stream may be silent
 	Timeout   time.Duration // how long a write may make no progress, and a peer leave what was written unacknowledged
 	Beat      *Frame        // what is written on a stream that was silent for that long
-	Loops     int           // how many loops there are; zero is one for each processor that Go uses
+	Loops     int           // how many loops there are; zero is one for every two processors that Go uses
 }
 
 // Engine owns the loops that serve streams. It may be used concurrently. What is posted to it by one goroutine, or under
@@ -46,7 +46,8 @@ type Counts struct {
 // New returns an engine without streams, whose loops run until Close.
 func New(cfg Config) *Engine {
 	if cfg.Loops == 0 {
-		cfg.Loops = runtime.GOMAXPROCS(0)
+		// The other half is for who publishes, for requests, and for the kernel's part of the network.
+		cfg.Loops = (runtime.GOMAXPROCS(0) + 1) / 2
 	}
 	e := &Engine{
 		cfg:     cfg,
