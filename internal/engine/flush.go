@@ -32,7 +32,7 @@ func (l *loop) flush(s *Stream) {
 			if last > 0 {
 				s.last.Store(last)
 			}
-			s.wrote = l.now
+			s.wrote, s.waited = l.now, false
 		}
 		if s.parked, failed = parked, err; parked && (n > 0 || s.since == 0) {
 			s.since = l.engine.clock()

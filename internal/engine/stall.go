@@ -83,9 +83,10 @@ func (l *loop) judge() {
 			w.turns++
 		}
 		if w.still >= stallTurns && !l.over(s) {
-			continue // what was superseded or has expired made room
+			s.waited = true
+			continue // there is room: something was superseded, has expired, or was written before it got stuck
 		}
-		if w.still >= stallTurns || w.turns >= maxStallTurns || s.parked && l.now-s.since >= stallAfter {
+		if s.waited || w.still >= stallTurns || w.turns >= maxStallTurns || s.parked && l.now-s.since >= stallAfter {
 			l.finish(s, Slow, errOutboxFull)
 			continue
 		}

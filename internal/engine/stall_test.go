@@ -174,6 +174,24 @@ func TestFramesThatWereSupersededMakeRoom(t *testing.T) {
 	})(t)
 }
 
+func TestAStreamThatWasWaitedForInVainIsNotWaitedForAgain(t *testing.T) {
+	bubble(func(t *testing.T) {
+		r, other := fullRig(t, byConn)
+		start := time.Now()
+		gone := sized(1)
+		r.post(gone)
+		fill(r, other)
+		other.post(text(10, "again\n\n"))
+		r.post(sized(1))
+		synctest.Wait()
+		gone.Supersede() // there is room for one less than was posted, and still no progress
+		other.read(7 + 7)
+		within(t, start, engine.Stall)
+		r.check(engine.Slow, errAny)
+		within(t, start, engine.Stall)
+	})(t)
+}
+
 func TestFramesThatAreSupersededEndTheWaitForAFullStream(t *testing.T) {
 	bubble(func(t *testing.T) {
 		r, other := fullRig(t, byConn)

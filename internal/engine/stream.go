@@ -31,6 +31,7 @@ type Stream struct {
 	listed  lists
 	inWheel inWheel       // when it is looked at
 	at      int32         // its place among the members of everyone
+	waited  bool          // its loop has waited for it, in vain, since there was progress
 	writer  writer        // nil until it is served
 	outbox  *outbox       // nil while it is empty
 	mark    uint64        // the number of the last frame that was posted to it
