@@ -26,6 +26,10 @@ var (
 	// ErrUnavailable is returned when the log can't be reached, or can't take more.
 	ErrUnavailable = errors.New("the log is unavailable")
 
+	// ErrStorageFull is returned when the log's storage has no room for the event. It matches [ErrNotStored], too: nothing
+	// was sent.
+	ErrStorageFull = errors.New("the log's storage is full")
+
 	// ErrClosed is returned by a hub after Close.
 	ErrClosed = errors.New("the hub is closed")
 )

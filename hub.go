@@ -52,6 +52,8 @@ type Hub struct {
 	skew     time.Duration // the log's clock, ahead of ours
 	shaky    error         // why the log can't be followed at the moment; nil when it is
 	tailing  time.Time     // since when it is; zero while it is not
+	owed     Position      // what the log had at owedAt, to be routed by this node
+	owedAt   time.Time
 }
 
 type hubState uint8
@@ -258,8 +260,8 @@ func (h *Hub) Disconnect(t Target) (int, error) {
 	return len(cs), nil
 }
 
-// Ready reports whether the hub can serve streams: nil, or why not. It has read what the log holds, follows it, and is
-// not shutting down.
+// Ready reports whether the hub can serve streams: nil, or why not. It has read what the log holds, follows it without
+// being more than a few seconds behind, and is not shutting down.
 func (h *Hub) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -273,11 +275,20 @@ func (h *Hub) Ready() error {
 	case !h.warmLocked():
 		return errStarting
 	}
+	if behind := time.Since(h.owedAt); behind > maxBehind && h.newestPosition().Compare(h.owed) < 0 {
+		return fmt.Errorf("%w: this node is %v behind the log", ErrUnavailable, behind.Truncate(time.Second))
+	}
 	return nil
 }
 
+// maxBehind is how far a node may be behind the log and be called ready.
+const maxBehind = 5 * time.Second
+
+// newestPosition returns the newest position that was routed. The lock is held.
+func (h *Hub) newestPosition() Position { return h.history.cursorAt(h.history.newest()).pos }
+
 func (h *Hub) warmLocked() bool {
-	return h.history.cursorAt(h.history.newest()).pos.Compare(h.warm) >= 0
+	return h.newestPosition().Compare(h.warm) >= 0
 }
 
 var _ http.Handler = (*Hub)(nil)

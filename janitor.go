@@ -76,6 +76,9 @@ func (j *janitor) round(ctx context.Context) {
 	}
 	h.history.trim(st.Floor)
 	h.skew = time.Until(st.Time)
+	if h.newestPosition().Compare(h.owed) >= 0 {
+		h.owed, h.owedAt = st.Last, time.Now()
+	}
 	if !h.tailing.IsZero() && time.Since(h.tailing) >= janitorInterval {
 		h.shaky = nil // it is followed again, though nothing new came
 	}

@@ -27,6 +27,7 @@ const (
 	problemTooLarge     = problemPrefix + "too-large"
 	problemConflict     = problemPrefix + "conflict"
 	problemNotStored    = problemPrefix + "not-stored"
+	problemStorageFull  = problemPrefix + "storage-full"
 	problemUnknown      = problemPrefix + "unknown"
 	problemUnavailable  = problemPrefix + "unavailable"
 	problemUnauthorized = problemPrefix + "unauthorized"
@@ -50,6 +51,8 @@ func problemTitle(typ string) string {
 		return "The idempotency key was used for another event"
 	case problemNotStored:
 		return "The event was not sent"
+	case problemStorageFull:
+		return "The log's storage is full"
 	case problemUnknown:
 		return "It is not known whether the event was sent"
 	case problemUnavailable:
@@ -95,13 +98,15 @@ func (p *Problem) Is(target error) bool {
 	switch target {
 	case ErrNotStored:
 		// What is unavailable was refused before anything was handed over.
-		return p.Status < http.StatusInternalServerError || p.Type == problemNotStored || p.Type == problemUnavailable
+		return p.Status < http.StatusInternalServerError || p.Type == problemNotStored || p.Type == problemUnavailable || p.Type == problemStorageFull
 	case ErrNoTarget:
 		return p.Type == problemNoTarget
 	case ErrTooLarge:
 		return p.Type == problemTooLarge
 	case ErrConflict:
 		return p.Type == problemConflict
+	case ErrStorageFull:
+		return p.Type == problemStorageFull
 	case ErrUnavailable:
 		return p.Status == http.StatusServiceUnavailable
 	}
@@ -156,6 +161,8 @@ func ProblemOf(err error) *Problem {
 		return &Problem{Type: typ, Status: http.StatusRequestEntityTooLarge, Detail: detail, Hint: "send a reference, and have the client fetch the rest"}
 	case problemConflict:
 		return &Problem{Type: typ, Status: http.StatusConflict, Detail: detail, Field: "idempotencyKey", Hint: "a key belongs to one event: use another key for another event"}
+	case problemStorageFull:
+		return &Problem{Type: typ, Status: http.StatusInsufficientStorage, Detail: detail, Hint: "nothing was sent: make room where the log is, and send it again"}
 	case problemNotStored:
 		return &Problem{Type: typ, Status: http.StatusServiceUnavailable, Detail: detail, Hint: "nothing was sent: send it again"}
 	default:
@@ -197,6 +204,7 @@ func sendErrorProblem(err error) string {
 		{ErrNoTarget, problemNoTarget},
 		{ErrTooLarge, problemTooLarge},
 		{ErrConflict, problemConflict},
+		{ErrStorageFull, problemStorageFull},
 		{ErrNotStored, problemNotStored},
 	} {
 		if errors.Is(err, k.err) {

@@ -29,6 +29,7 @@ type Stats struct {
 	Gaps        map[string]uint64 `json:"gaps"` // streams told of a gap, by reason
 
 	History HistoryStats `json:"history"`
+	Log     *LogStats    `json:"log,omitempty"` // of the broker, where it counts
 }
 
 // HistoryStats say what can be replayed now.
@@ -119,6 +120,10 @@ func (h *Hub) Stats() Stats {
 		Heartbeats:   e.Beats.Load(),
 		Checkpoints:  e.Checkpoints.Load(),
 		Gaps:         labels[string](h.counts, countGaps),
+	}
+	if m, ok := h.broker.(Monitor); ok {
+		l := m.LogStats()
+		s.Log = &l
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -189,7 +189,7 @@ func (h *Hub) startAgain(st State) bool {
 		return false
 	}
 	h.history.reset(cursor{epoch: st.Epoch, pos: st.Floor}, st.Floor.IsZero())
-	h.warm = st.Last
+	h.warm, h.owed = st.Last, Position{}
 	return true
 }
 
@@ -198,7 +198,7 @@ func (h *Hub) tellOfGap(end cursor, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.history.reset(end, known)
-	h.warm = end.pos
+	h.warm, h.owed = end.pos, Position{}
 	at := h.history.newest()
 	for _, c := range h.conns.all {
 		if h.opts.Snapshot != nil {

@@ -44,6 +44,20 @@ type Config struct {
 	HoldBytes         Size     `group:"history" env:"TIDINGS_HOLD_BYTES" default:"32MiB" help:"Of that history, what is held ready for replays, in bytes."`
 	IdempotencyWindow Duration `group:"history" env:"TIDINGS_IDEMPOTENCY_WINDOW" default:"2m" help:"How long an idempotency key is remembered: sent again within it, an event is not sent twice."`
 
+	DataDir       string   `group:"store" env:"TIDINGS_DATA_DIR" placeholder:"DIR" help:"Keep the log in this directory, so that it survives the program. Default: none; it is in memory."`
+	Sync          Sync     `group:"store" env:"TIDINGS_SYNC" default:"1s" help:"How often what was written to it is synced to the disk, which is what a power loss may lose; or always, before each event is acknowledged."`
+	ClusterListen string   `group:"store" env:"TIDINGS_CLUSTER_LISTEN" placeholder:"HOST:PORT" help:"Hold the log together with two other nodes, which reach this one here. Needs --data-dir. Default: none."`
+	ClusterPeers  []string `group:"store" env:"TIDINGS_CLUSTER_PEERS" placeholder:"HOST:PORT" help:"What the others listen on. This node may be named, too, so that all have the same list. Repeatable. Default: none."`
+	ClusterSecret string   `group:"store" env:"TIDINGS_CLUSTER_SECRET" placeholder:"WORD" help:"What the nodes show each other; all have the same. It is sent as it is, so the network between them must be trusted. Default: none."`
+
+	NATSURL         string `name:"nats-url" group:"store" env:"TIDINGS_NATS_URL" placeholder:"URL" help:"Keep the log on NATS servers with JetStream: nats://HOST:4222, or several with commas between them. Default: none."`
+	NATSCredentials string `name:"nats-credentials" group:"store" env:"TIDINGS_NATS_CREDENTIALS" placeholder:"FILE" help:"The .creds file for them. Default: none; a user and a password may stand in the URL."`
+	NATSCA          string `name:"nats-ca" group:"store" env:"TIDINGS_NATS_CA" placeholder:"FILE" help:"Certificates (PEM) of who signs theirs. Default: none; the system's are used."`
+	NATSCert        string `name:"nats-cert" group:"store" env:"TIDINGS_NATS_CERT" placeholder:"FILE" help:"Certificate (PEM) to show them, with --nats-key. Default: none."`
+	NATSKey         string `name:"nats-key" group:"store" env:"TIDINGS_NATS_KEY" placeholder:"FILE" help:"Key (PEM) of that certificate. Default: none."`
+	NATSStream      string `name:"nats-stream" group:"store" env:"TIDINGS_NATS_STREAM" default:"tidings" help:"The stream that is the log. It is created if need be, and never changed."`
+	NATSReplicas    Count  `name:"nats-replicas" group:"store" env:"TIDINGS_NATS_REPLICAS" default:"1" help:"How many servers hold a copy of it: 1, 3 or 5."`
+
 	LogFormat string `group:"log" env:"TIDINGS_LOG_FORMAT" default:"text" enum:"text,json" help:"How the log on stderr is written: text or json."`
 	LogLevel  string `group:"log" env:"TIDINGS_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"The least level that is logged: debug, info, warn or error."`
 }
@@ -184,7 +198,7 @@ func (c *Config) check() error {
 	if c.HeartbeatInterval >= c.ConnectionTimeout {
 		return fmt.Errorf("--heartbeat-interval is %v and --connection-timeout %v: a silent connection would be given up before it is probed, so make the interval at most half of the timeout", c.HeartbeatInterval, c.ConnectionTimeout)
 	}
-	return nil
+	return c.checkStore()
 }
 
 // Logger returns the log that the configuration describes, written to w.

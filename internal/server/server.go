@@ -21,7 +21,7 @@ import (
 type Server struct {
 	cfg    *Config
 	log    *slog.Logger
-	broker *tidings.MemoryBroker
+	broker tidings.Broker
 	hub    *tidings.Hub
 	http   *http.Server
 	ln     *listener
@@ -85,7 +85,9 @@ func New(ctx context.Context, cfg *Config, log *slog.Logger) (*Server, error) {
 	opts := cfg.options()
 	s.fit(opts)
 	s.ln = newListener(ln, s.openFiles, log)
-	s.broker = tidings.NewMemoryBroker(cfg.memory())
+	if s.broker, err = cfg.openLog(ctx, log); err != nil {
+		return nil, errors.Join(err, s.ln.Close())
+	}
 	opts.Broker, opts.Authorizer, opts.Logger = s.broker, tidings.TrustQuery{}, log
 	if s.hub, err = tidings.New(opts); err != nil {
 		return nil, errors.Join(err, s.ln.Close(), s.broker.Close())

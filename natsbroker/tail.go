@@ -1,0 +1,229 @@
+package natsbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidings-sse/tidings"
+)
+
+// Following the log. nats.go's ordered consumer goes on by itself after whatever happened to the stream, and skips what
+// it can't have. So this is a loop over plain consumers: each begins at the message that is next, after a look at which
+// stream it is and what it holds, and is given up at the first sign of trouble.
+
+const (
+	heartbeat = 500 * time.Millisecond // of an idle consumer; two that are missing are trouble
+	// What is fetched ahead: messages, and their bytes, of which one message may have a few megabytes.
+	aheadMessages = 512
+	aheadBytes    = 16 << 20
+	// Trouble is told after this time; meanwhile it is tried again. Once it was told, the next tail tries for longer, so
+	// that it is there when the log comes back.
+	patience     = 2 * time.Second
+	longPatience = 6 * time.Second
+)
+
+// A mark is where a tail was when it ended: the next one goes on from there, if the log is still what it was.
+type mark struct {
+	of      identity
+	at      time.Time // of the newest message that was delivered; zero if none was
+	trouble bool      // it ended because the log could not be followed
+}
+
+// A tail follows the log for one call of Tail.
+type tail struct {
+	b       *Broker
+	pos     tidings.Position // the newest that was delivered
+	mark    mark
+	deliver func([]tidings.Record) error
+	failed  error     // what deliver returned
+	fine    time.Time // when the log could last be followed; the beginning, if it could not yet
+}
+
+// Tail delivers the records after the position, as they come.
+func (b *Broker) Tail(ctx context.Context, after tidings.Position, deliver func([]tidings.Record) error) error {
+	ctx, cancel := b.until(ctx)
+	defer cancel()
+	t := &tail{b: b, pos: after, mark: b.resume(after), deliver: deliver, fine: time.Now()}
+	patient := patience
+	if t.mark.trouble {
+		patient = longPatience
+	}
+	for {
+		if ctx.Err() != nil {
+			b.leave(t, false)
+			return context.Cause(ctx)
+		}
+		err := t.follow(ctx)
+		switch {
+		case t.failed != nil:
+			b.leave(t, false)
+			return t.failed
+		case ctx.Err() != nil:
+			b.leave(t, false)
+			return context.Cause(ctx)
+		case errors.Is(err, tidings.ErrGap), errors.Is(err, tidings.ErrEpoch):
+			b.blocks.drop()
+			return fmt.Errorf("natsbroker: tail: %w", err)
+		case time.Since(t.fine) > patient, errors.Is(err, errBlockVersion):
+			b.leave(t, true)
+			return fmt.Errorf("natsbroker: tail: %w", unavailable(err))
+		}
+		b.counts.restarts.Add(1)
+		b.log.Debug(logTail, keyReason, err)
+		pause(ctx, retryPause)
+	}
+}
+
+// resume returns where a tail that goes on after the position left off. A tail that begins takes the stream that State told
+// of, as its caller did.
+func (b *Broker) resume(after tidings.Position) mark {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m, ok := b.left[after]; ok {
+		delete(b.left, after)
+		return m
+	}
+	return mark{of: b.stated}
+}
+
+// leave remembers where a tail ended.
+func (b *Broker) leave(t *tail, trouble bool) {
+	const most = 64 // tails that nobody goes on with
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.left) >= most {
+		clear(b.left)
+	}
+	m := t.mark
+	m.trouble = trouble
+	b.left[t.pos] = m
+}
+
+// follow follows the log until something is wrong with it, or with ctx, or with what it delivers to.
+func (t *tail) follow(ctx context.Context) error {
+	next := t.pos.Hi + 1 // the message of the next record
+	if err := t.check(ctx, next); err != nil {
+		return err
+	}
+	c, err := t.b.js.CreateConsumer(ctx, t.b.opts.Stream, jetstream.ConsumerConfig{
+		Description:       "a node of Tidings",
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       next,
+		AckPolicy:         jetstream.AckNonePolicy,
+		InactiveThreshold: 30 * time.Second,
+		MemoryStorage:     true,
+		Replicas:          1,
+	})
+	if err != nil {
+		return t.b.explain(err)
+	}
+	defer t.b.forget(c.CachedInfo().Name)
+	ms, err := c.Messages(jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, aheadBytes), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(10*time.Second))
+	if err != nil {
+		return err
+	}
+	defer ms.Stop()
+	defer func(began time.Time) {
+		if time.Since(began) > patience { // it was idle, and not without a consumer that answers
+			t.fine = time.Now()
+		}
+	}(time.Now())
+	if c.CachedInfo().NumPending == 0 {
+		t.b.counts.pending.Store(0)
+	}
+	for ; ; next++ {
+		m, err := ms.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		t.b.counts.pending.Store(meta.NumPending)
+		if meta.Sequence.Stream != next {
+			// A consumer that can't have a message goes on with the next one: what it is that it can't have, check finds.
+			return fmt.Errorf("message %d came where %d belongs", meta.Sequence.Stream, next)
+		}
+		if err := t.take(ctx, m.Data(), next, meta.Timestamp.UTC()); err != nil {
+			return err
+		}
+		t.fine = time.Now()
+	}
+}
+
+// take delivers a message.
+func (t *tail) take(ctx context.Context, body []byte, seq uint64, at time.Time) error {
+	blk, err := newBlock(body, seq, at)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	rs := after(blk.records, t.pos)
+	if len(rs) == 0 {
+		return fmt.Errorf("%w: message %d ends before the position", tidings.ErrGap, seq)
+	}
+	if err := t.deliver(rs); err != nil {
+		t.failed = err
+		return err
+	}
+	t.pos, t.mark.at = tidings.Position{Hi: seq}, at
+	return nil
+}
+
+// check finds out whether the log still goes on where the tail is.
+func (t *tail) check(ctx context.Context, next uint64) error {
+	info, err := t.b.ensure(ctx)
+	if err != nil {
+		return err
+	}
+	if id := identityOf(info); id != t.mark.of {
+		if !t.mark.of.isZero() {
+			return fmt.Errorf("the stream was created at %v, and not at %v: %w", id.created, t.mark.of.created, tidings.ErrEpoch)
+		}
+		t.mark.of = id
+	}
+	first, last := info.State.FirstSeq, info.State.LastSeq
+	switch {
+	case next < first:
+		return fmt.Errorf("tail from message %d, while the oldest is %d: %w", next, first, tidings.ErrGap)
+	case next > last+1:
+		return fmt.Errorf("tail from message %d, while the newest is %d: %w", next, last, tidings.ErrGap)
+	case next <= last:
+		// A hole, or a consumer near by that lags: the leader has it, or nobody.
+		if _, err := t.b.fromLeader(ctx, next); errors.Is(err, errNoMessage) {
+			if err = t.b.missing(ctx, next); err != nil {
+				return err
+			}
+			return fmt.Errorf("message %d is not there: %w", next, tidings.ErrGap)
+		}
+	}
+	if t.mark.at.IsZero() || next-1 < first {
+		return nil
+	}
+	// A log that was restored from a copy has the same identity, and other messages with the same numbers.
+	blk, err := t.b.fromLeader(ctx, next-1)
+	switch {
+	case errors.Is(err, errNoMessage):
+		return nil // dropped meanwhile: it was looked for
+	case err != nil:
+		return err
+	case !blk.at.Equal(t.mark.at):
+		return fmt.Errorf("message %d is of %v, and not of %v: the log was restored from a copy: %w", next-1, blk.at, t.mark.at, tidings.ErrGap)
+	}
+	return nil
+}
+
+// forget deletes a consumer that is done with. One that can't be deleted now goes by itself.
+func (b *Broker) forget(consumer string) {
+	if b.nc.Status() == nats.CONNECTED {
+		_ = b.nc.Publish("$JS.API.CONSUMER.DELETE."+b.opts.Stream+"."+consumer, nil)
+	}
+}
