@@ -1,7 +1,6 @@
 package tidings
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -88,7 +87,7 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	if err := checkSendQuery(r); err != nil {
+	if err := checkSendQuery(r, t == ndjsonType); err != nil {
 		writeProblem(w, ProblemOf(err))
 		return
 	}
@@ -115,11 +114,14 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, ProblemOf(err))
 		return
 	}
+	if r.URL.Query().Get("matched") == ScopeCluster {
+		receipt = h.countAll(r.Context(), e, receipt)
+	}
 	writeJSON(w, receipt)
 }
 
 // checkSendQuery refuses a target in the query: were it ignored, the event would go to everyone.
-func checkSendQuery(r *http.Request) error {
+func checkSendQuery(r *http.Request, many bool) error {
 	q, err := parseQuery(r)
 	if err != nil {
 		return err
@@ -129,10 +131,23 @@ func checkSendQuery(r *http.Request) error {
 			return &InvalidError{Field: c.field, Reason: "is in the query", Hint: "put it into the event's target"}
 		}
 	}
-	if m := q.Get("matched"); m != "" && m != ScopeNode {
-		return &InvalidError{Field: "matched", Reason: fmt.Sprintf("is %q", m), Hint: `leave it out, or give "node": this server counts its own connections only`}
+	scope, err := queryScope(q, "matched", ScopeNode)
+	if err == nil && scope == ScopeCluster && many {
+		err = &InvalidError{Field: "matched", Reason: "is cluster, for many events", Hint: "leave it out, or send one event as application/json"}
 	}
-	return nil
+	return err
+}
+
+// queryScope reads of how many nodes an answer is to be.
+func queryScope(q url.Values, field, otherwise string) (string, error) {
+	if !q.Has(field) {
+		return otherwise, nil
+	}
+	scope, err := queryOnce(q, field)
+	if err == nil && scope != ScopeNode && scope != ScopeCluster {
+		err = &InvalidError{Field: field, Reason: fmt.Sprintf("is %q", scope), Hint: `give "node" for this node, "cluster" for all, or leave it out`}
+	}
+	return scope, err
 }
 
 // headerKey returns the Idempotency-Key header. An empty one is refused, as in the event: whoever sent it believes that
@@ -186,18 +201,13 @@ func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, ProblemOf(err))
 		return
 	}
-	cs := slices.DeleteFunc(h.matching(t), func(c *conn) bool { return c.connectionID <= after })
-	slices.SortFunc(cs, func(a, b *conn) int { return cmp.Compare(a.connectionID, b.connectionID) })
-	page := struct {
-		Connections []Connection `json:"connections"`
-		Next        string       `json:"next,omitempty"`
-	}{Connections: make([]Connection, 0, min(len(cs), limit))}
-	for i, c := range cs {
-		if i == limit {
-			page.Next = cs[i-1].connectionID
-			break
-		}
-		page.Connections = append(page.Connections, h.describe(c))
+	if r.URL.Query().Get("scope") == ScopeNode {
+		writeJSON(w, h.page(t, limit, after))
+		return
+	}
+	page, err := h.AllConnections(r.Context(), t, limit, after)
+	if err != nil {
+		h.log.Warn(logSurvey, keyError, err)
 	}
 	writeJSON(w, page)
 }
@@ -209,7 +219,10 @@ func readListing(r *http.Request) (t Target, limit int, after string, err error)
 	if err != nil {
 		return Target{}, 0, "", err
 	}
-	if t, err = queryTarget(q, "limit", "after"); err != nil {
+	if t, err = queryTarget(q, "limit", "after", "scope"); err != nil {
+		return Target{}, 0, "", err
+	}
+	if _, err = queryScope(q, "scope", ScopeCluster); err != nil {
 		return Target{}, 0, "", err
 	}
 	if after, err = queryOnce(q, "after"); err != nil {
@@ -227,26 +240,38 @@ func readListing(r *http.Request) (t Target, limit int, after string, err error)
 
 // serveDisconnect ends the connections that meet the query's target.
 func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request) {
-	n, err := h.disconnectAsked(r)
-	if err != nil {
+	n, nodes, err := h.disconnectAsked(r)
+	if err != nil && nodes == nil {
 		writeProblem(w, ProblemOf(err))
 		return
 	}
+	if err != nil {
+		h.log.Warn(logSurvey, keyError, err)
+	}
 	writeJSON(w, struct {
-		Disconnected int `json:"disconnected"`
-	}{n})
+		Disconnected int    `json:"disconnected"`
+		Nodes        *Nodes `json:"nodes,omitempty"`
+	}{n, nodes})
 }
 
-func (h *Hub) disconnectAsked(r *http.Request) (int, error) {
+func (h *Hub) disconnectAsked(r *http.Request) (int, *Nodes, error) {
 	q, err := parseQuery(r)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	t, err := queryTarget(q)
+	t, err := queryTarget(q, "scope")
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	return h.Disconnect(t)
+	scope, err := queryScope(q, "scope", ScopeCluster)
+	if err != nil {
+		return 0, nil, err
+	}
+	if scope == ScopeCluster {
+		return h.DisconnectAll(r.Context(), t)
+	}
+	n, err := h.Disconnect(t)
+	return n, nil, err
 }
 
 // queryTarget reads a target from a query that may also have the other parameters.

@@ -60,8 +60,10 @@ type Receipt struct {
 	// Connections that are away get it when they resume, and are not counted; nor is one that is being replayed to,
 	// which gets it all the same.
 	Matched int `json:"matched"`
-	// Scope says where connections were counted: "node", the one that took the event.
+	// Scope says where connections were counted: "node", the one that took the event, or "cluster", all of Nodes.
 	Scope string `json:"scope"`
+	// Nodes says how many nodes counted, where all were asked.
+	Nodes *Nodes `json:"nodes,omitempty"`
 	// Hint says why nobody matched, where Matched is 0 and it can be said.
 	Hint string `json:"hint,omitempty"`
 }

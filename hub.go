@@ -104,6 +104,7 @@ func New(o *Options) (*Hub, error) {
 	h.wg.Go(func() { h.pub.run(h.ctx) })
 	h.wg.Go(func() { h.tail(h.ctx) })
 	h.wg.Go(func() { h.janitor.run(h.ctx) })
+	h.answerPeers()
 	return h, nil
 }
 

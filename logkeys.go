@@ -11,6 +11,7 @@ const (
 	logAuthFailed   = "authorizer failed"
 	logSnapshot     = "snapshot failed"
 	logTailFailed   = "can't follow the log"
+	logSurvey       = "the other nodes can't be asked"
 	logGap          = "the log lost events: every connection gets a gap"
 	logDraining     = "draining"
 	logClosed       = "closed"

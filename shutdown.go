@@ -78,6 +78,9 @@ func (h *Hub) Close() error {
 	h.state = hubClosed
 	h.mu.Unlock()
 	defer close(h.closed)
+	if p, ok := h.broker.(Peers); ok {
+		p.Answer(nil)
+	}
 	h.engine.Stop(engine.Stopped)
 	h.stop()
 	h.wg.Wait()

@@ -1,0 +1,33 @@
+package natsbroker
+
+import (
+	"time"
+
+	"github.com/tidings-sse/tidings"
+)
+
+// Encode makes a message of records, as Append does with records without a key.
+func Encode(rs []tidings.Record) []byte {
+	var body, scratch []byte
+	for i := range rs {
+		body, scratch = appendRecord(body, &rs[i], scratch)
+	}
+	return appendBlock(nil, len(rs), body)
+}
+
+// Decode reads a message.
+func Decode(b []byte, seq uint64, at time.Time) ([]tidings.Record, error) {
+	return parseBlock(b, seq, at)
+}
+
+// Errors that Decode returns.
+var (
+	ErrBlockVersion = errBlockVersion
+	ErrBlockTorn    = errBlockTorn
+)
+
+// MaxBlock is how large a message gets, where it holds more than one record.
+const MaxBlock = maxBlock
+
+// CheckVersion says whether a NATS server of a version will do.
+func CheckVersion(version string) error { return checkVersion(version) }
