@@ -152,6 +152,9 @@ func (b *Broker) handlers() []nats.Option {
 // until returns a context that ends with ctx or with Close, and says of which.
 func (b *Broker) until(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	if b.ctx.Err() != nil {
+		cancel(tidings.ErrClosed) // AfterFunc would do it a little later
+	}
 	stop := context.AfterFunc(b.ctx, func() { cancel(tidings.ErrClosed) })
 	return ctx, func() { stop(); cancel(nil) }
 }

@@ -26,6 +26,8 @@ type embedded struct {
 	dir     string
 	reserve int64
 	lock    *os.File
+
+	user, password string // of the one client; empty where nobody else can be one
 }
 
 const (
@@ -64,7 +66,7 @@ func Embed(ctx context.Context, o EmbedOptions) (*Broker, error) {
 
 // openEmbedded opens the log, and goes on trying until enough of the cluster is there.
 func (b *Broker) openEmbedded(ctx context.Context) error {
-	dial := []nats.Option{nats.InProcessServer(b.server.nats), nats.Name(clusterName)}
+	dial := []nats.Option{nats.InProcessServer(b.server.nats), nats.Name(clusterName), nats.UserInfo(b.server.user, b.server.password)}
 	for waited := false; ; waited = true {
 		err := b.open(ctx, "", dial)
 		if err == nil || b.alone || !errors.Is(err, tidings.ErrUnavailable) {
@@ -108,6 +110,10 @@ func (o *EmbedOptions) server(opts *Options) (*server.Options, error) {
 	if err != nil {
 		return nil, err
 	}
+	// nats-server opens routes only where it listens for clients, too: on loopback, at any port, and with a password that
+	// nobody is told.
+	so.DontListen, so.Host, so.Port = false, "127.0.0.1", server.RANDOM_PORT
+	so.Username, so.Password = clusterName, rand.Text()
 	so.Cluster = server.ClusterOpts{Name: clusterName, Host: host, Port: port, NoAdvertise: true, ConnectRetries: -1}
 	peers := slices.DeleteFunc(slices.Clone(o.ClusterPeers), func(p string) bool { return p == o.ClusterListen })
 	if len(peers) != clusterSize-1 {
@@ -148,7 +154,7 @@ func start(o *EmbedOptions, so *server.Options, opts *Options) (*embedded, error
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the log's directory: %w", err)
 	}
-	e := &embedded{dir: o.Dir, reserve: or(o.ReserveBytes, defaultReserve)}
+	e := &embedded{dir: o.Dir, reserve: or(o.ReserveBytes, defaultReserve), user: so.Username, password: so.Password}
 	var err error
 	if e.lock, err = lockDir(filepath.Join(o.Dir, "lock")); err != nil {
 		return nil, err

@@ -208,6 +208,11 @@ func (b *Broker) checkStream(ctx context.Context, info *jetstream.StreamInfo) er
 	return nil
 }
 
+const (
+	codeNoPeers  = 10005 // JSClusterNoPeersErrF
+	codeReplicas = 10074 // JSStreamReplicasNotSupportedErr: there is no cluster
+)
+
 // explain says what to do about an answer of JetStream, or about none.
 func (b *Broker) explain(err error) error {
 	b.mu.Lock()
@@ -221,6 +226,10 @@ func (b *Broker) explain(err error) error {
 		return fmt.Errorf("JetStream is not enabled for this account: enable it there, or use the credentials of another one: %w", err)
 	case denied != nil && !isAPI:
 		return fmt.Errorf("these credentials lack a permission (%w): allow them to publish and subscribe to %s.>, to publish to $JS.API.>, and to subscribe to _INBOX.>", denied, b.opts.Stream)
+	case isAPI && api.ErrorCode == codeStorage:
+		return fmt.Errorf("the NATS server has no room for a stream of %d MiB: raise max_file_store there, or allow less history: %w", b.opts.MaxBytes>>20, err)
+	case isAPI && (api.ErrorCode == codeNoPeers || api.ErrorCode == codeReplicas):
+		return fmt.Errorf("there are not enough NATS servers with JetStream for %d replicas: start more, or ask for fewer replicas: %w", b.want.Replicas, err)
 	case isAPI && api.Code == 503, errors.Is(err, nats.ErrNoResponders), errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("JetStream doesn't answer: are enough of its servers running for a majority? (%w)", unavailable(err))
 	}

@@ -67,7 +67,7 @@ func Start(t testing.TB, bin string, c Config) *Server {
 	file := filepath.Join(t.TempDir(), "nats.conf")
 	text := fmt.Sprintf("listen: 127.0.0.1:%d\nmax_payload: 8MB\n", c.Port) + c.More
 	if !strings.Contains(c.More, "jetstream") {
-		text += fmt.Sprintf("\njetstream { store_dir: %q, sync_interval: 1s, max_file_store: 4GB }\n", c.Dir)
+		text += fmt.Sprintf("\njetstream { store_dir: %q, sync_interval: 1s, max_file_store: 1TB }\n", c.Dir)
 	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
