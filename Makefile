@@ -4,7 +4,7 @@ FUZZTIME ?= 30s
 TIDINGS_SOAK ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint vuln fuzz soak bench microbench browser
+.PHONY: help run test lint vuln fuzz soak chaos bench benchlog microbench browser
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 
 soak: ## the long soak: connections cut and resumed under load for TIDINGS_SOAK (60s)
 	TIDINGS_SOAK=$(TIDINGS_SOAK) go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e
+
+chaos: ## kill every NATS server and every node in turn, twice, under load, and say what was lost
+	TIDINGS_CHAOS=full go test -count=1 -v -timeout 30m ./e2e/chaos
+
+benchlog: ## measure the log on a disk and in a cluster
+	go test -run '^$$' -bench . -benchtime 3s -timeout 30m ./natsbroker ./e2e/chaos
 
 bench: ## compare with other servers and write docs/benchmarks.md; ONLY=burst,idle or QUICK=1 only print
 	ONLY=$(ONLY) QUICK=$(QUICK) CONTENDERS=$(CONTENDERS) ci/bench.sh

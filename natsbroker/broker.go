@@ -114,8 +114,12 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 	return nil
 }
 
-// requestTimeout is how long NATS may take to answer a question.
-const requestTimeout = 2 * time.Second
+// How long NATS may take to answer a question, and to create or change a stream, for which its servers must agree.
+// nats.go waits for as long as a context lets it, and in a cluster that has no leader yet nobody answers.
+const (
+	requestTimeout = 2 * time.Second
+	createTimeout  = 10 * time.Second
+)
 
 // handlers are the connection's options that are no choice of anybody.
 func (b *Broker) handlers() []nats.Option {

@@ -82,7 +82,9 @@ func (b *Broker) check(ctx context.Context) error {
 		return fmt.Errorf("the NATS server takes messages of %d bytes at most (max_payload), and events of %d bytes need %d: raise max_payload in its configuration (8MB is good), or allow smaller events only",
 			b.nc.MaxPayload(), b.opts.MaxEventBytes, need)
 	}
-	if _, err := b.js.AccountInfo(ctx); err != nil {
+	asked, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if _, err := b.js.AccountInfo(asked); err != nil {
 		return b.explain(err)
 	}
 	_, err := b.ensure(ctx)
@@ -111,7 +113,9 @@ func (b *Broker) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 	b.mu.Unlock()
 	cfg := b.want.StreamConfig
 	cfg.Metadata = map[string]string{metaEpoch: strings.ToLower(rand.Text()[:10])}
-	s, err := b.js.CreateStream(ctx, cfg)
+	asked, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	s, err := b.js.CreateStream(asked, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was first
 		if info, err = b.info(ctx); err == nil {
 			return info, b.checkStream(ctx, info)
@@ -130,6 +134,8 @@ func (b *Broker) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 
 // info asks the stream's leader.
 func (b *Broker) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	s, err := b.js.Stream(ctx, b.opts.Stream)
 	if err != nil {
 		return nil, err
@@ -202,7 +208,9 @@ func (b *Broker) checkStream(ctx context.Context, info *jetstream.StreamInfo) er
 	changed := have
 	changed.MaxMsgs, changed.MaxBytes, changed.MaxAge, changed.Duplicates = want.MaxMsgs, want.MaxBytes, want.MaxAge, want.Duplicates
 	changed.Replicas, changed.MaxMsgSize, changed.AllowDirect, changed.AllowAtomicPublish = want.Replicas, want.MaxMsgSize, true, true
-	if _, err := b.js.UpdateStream(ctx, changed); err != nil {
+	asked, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	if _, err := b.js.UpdateStream(asked, changed); err != nil {
 		return b.explain(err)
 	}
 	return nil

@@ -110,7 +110,9 @@ func (t *tail) follow(ctx context.Context) error {
 	if err := t.check(ctx, next); err != nil {
 		return err
 	}
-	c, err := t.b.js.CreateConsumer(ctx, t.b.opts.Stream, jetstream.ConsumerConfig{
+	asked, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	c, err := t.b.js.CreateConsumer(asked, t.b.opts.Stream, jetstream.ConsumerConfig{
 		Description:       "a node of Tidings",
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       next,

@@ -134,3 +134,13 @@ func (l *listener) connected() error {
 	}
 	return nil
 }
+
+// resumed waits until that many streams were resumed with nothing missing.
+func (l *listener) resumed(n int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.resumes["complete"] < n {
+		return fmt.Errorf("its streams began with %v", l.resumes)
+	}
+	return nil
+}
