@@ -628,6 +628,7 @@ func TestConnectionsAreListedPageByPage(t *testing.T) {
 	}
 	type page struct {
 		Connections []tidings.Connection `json:"connections"`
+		Total       int                  `json:"total"`
 		Next        string               `json:"next"`
 	}
 	get := func(query string) (p page) {
@@ -651,6 +652,9 @@ func TestConnectionsAreListedPageByPage(t *testing.T) {
 		pages, seen, last := 0, map[string]bool{}, ""
 		for p := get(query); ; p = get(query + "&after=" + url.QueryEscape(p.Next)) {
 			pages++
+			if p.Total != want.all {
+				t.Fatalf("%s: the total is %d, want %d", query, p.Total, want.all)
+			}
 			if len(p.Connections) > want.size || p.Next != "" && len(p.Connections) != want.size {
 				t.Fatalf("%s: a page of %d", query, len(p.Connections))
 			}
@@ -682,6 +686,7 @@ func TestAConnectionIsDescribedAsItIs(t *testing.T) {
 	st := s.listen(t, "?clientId=c&userId=u&sessionId=s&topic=t")
 	var page struct {
 		Connections []tidings.Connection `json:"connections"`
+		Total       int                  `json:"total"`
 	}
 	s.do(t, "GET", "/api/sse/connections?clientId=c", "").into(&page)
 	if len(page.Connections) != 1 {
@@ -995,14 +1000,15 @@ func TestAFailedAppendSaysWhetherTheEventMayHaveBeenStored(t *testing.T) {
 		{errors.New("the network broke"), 504, "unknown", "same idempotency key"},
 		{fmt.Errorf("%w: no leader", tidings.ErrUnavailable), 504, "unknown", "same idempotency key"},
 		{fmt.Errorf("%w: %w", tidings.ErrUnavailable, tidings.ErrNotStored), 503, "not-stored", "nothing was sent"},
+		{fmt.Errorf("%w: 1 MiB left (%w)", tidings.ErrStorageFull, tidings.ErrNotStored), 507, "storage-full", "make room"},
 	} {
 		log := tidings.NewMemoryBroker(nil)
 		s := apiServe(t, tidings.Options{Broker: &apiBroker{log, c.err}})
 		t.Cleanup(func() { _ = log.Close() })
 		a := s.send(t, `{"type":"x"}`)
 		a.problem(c.status, c.typ, "", c.says)
-		if a.header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
+		if (a.header.Get("Retry-After") == "") != (c.status == 507) { // nobody knows when there will be room
+			t.Errorf("%d with Retry-After %q", c.status, a.header.Get("Retry-After"))
 		}
 		var p tidings.Problem
 		apiDecode(t, s.do(t, "POST", "/api/sse/send", "{}\n", "Content-Type", apiNDJSON).body, &p)

@@ -433,8 +433,8 @@ func TestATargetInASendsQueryIsNotABroadcast(t *testing.T) {
 				problem(400, "invalid", field, "in the query", "put it into the event's target")
 		}
 	}
-	s.do(t, "POST", "/api/sse/send?matched=cluster", `{}`, "Content-Type", apiJSON).problem(400, "invalid", "matched", `"node"`)
-	s.do(t, "POST", "/api/sse/send?matched=cluster", `{}`, "Content-Type", apiNDJSON).problem(400, "invalid", "matched", `"node"`)
+	s.do(t, "POST", "/api/sse/send?matched=world", `{}`, "Content-Type", apiJSON).problem(400, "invalid", "matched", `"node"`)
+	s.do(t, "POST", "/api/sse/send?matched=cluster", `{}`, "Content-Type", apiNDJSON).problem(400, "invalid", "matched", "many events")
 	s.do(t, "POST", "/api/sse/send?userId=%zz", `{}`, "Content-Type", apiJSON).problem(400, "invalid", "query", "percent-encode")
 	check()
 	s.do(t, "POST", "/api/sse/send?matched=node", `{}`, "Content-Type", apiJSON).receipt()

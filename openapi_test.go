@@ -376,6 +376,7 @@ func TestTheSchemasHaveTheFieldsOfTheGoTypes(t *testing.T) {
 	d := apiDescribe(t, apiServeSafe(t, tidings.Options{}))
 	for name, v := range map[string]any{
 		"Receipt": tidings.Receipt{}, "Connection": tidings.Connection{}, "Stats": tidings.Stats{}, "HistoryStats": tidings.HistoryStats{},
+		"LogStats": tidings.LogStats{}, "Nodes": tidings.Nodes{}, "ConnectionList": tidings.ConnectionPage{},
 		"Problem": tidings.Problem{}, "Target": tidings.Target{},
 	} {
 		schema := d.schema(t, name)
@@ -444,6 +445,7 @@ func TestEveryAnswerIsAsItIsDescribed(t *testing.T) {
 	defer log.Close()
 	unknown := apiServe(t, tidings.Options{Broker: &apiBroker{log, errors.New("broken")}})
 	notStored := apiServe(t, tidings.Options{Broker: &apiBroker{log, tidings.ErrNotStored}})
+	diskFull := apiServe(t, tidings.Options{Broker: &apiBroker{log, fmt.Errorf("%w (%w)", tidings.ErrStorageFull, tidings.ErrNotStored)}})
 
 	const send, connections, stats = "/api/sse/send", "/api/sse/connections", "/api/sse/stats"
 	seen := map[string]bool{}
@@ -466,6 +468,10 @@ func TestEveryAnswerIsAsItIsDescribed(t *testing.T) {
 		{s, "POST", send, "{}\n{\n", 200, []string{"Content-Type", apiNDJSON}},
 		{unknown, "POST", send, `{}`, 504, nil},
 		{notStored, "POST", send, `{}`, 503, nil},
+		{diskFull, "POST", send, `{}`, 507, nil},
+		{s, "POST", send + "?matched=cluster", `{}`, 200, nil},
+		{s, "GET", connections + "?scope=node", "", 200, nil},
+		{s, "GET", connections + "?scope=world", "", 400, nil},
 		{s, "GET", connections, "", 200, nil},
 		{s, "GET", connections + "?limit=1&topic=t", "", 200, nil},
 		{s, "GET", connections + "?limit=1", "", 200, nil},
