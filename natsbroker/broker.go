@@ -213,6 +213,6 @@ type counts struct {
 	appends, messages        atomic.Uint64
 	records, failed, unknown atomic.Uint64
 	restarts                 atomic.Uint64 // of tails
-	pending                  atomic.Uint64 // messages of the log that the tail has not had yet
+	last, read               atomic.Uint64 // the newest message that is known of, and that a tail delivered
 	latency                  histogram     // of appends, in microseconds
 }

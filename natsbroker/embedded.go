@@ -3,6 +3,8 @@ package natsbroker
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"net"
@@ -159,7 +161,7 @@ func start(o *EmbedOptions, so *server.Options, opts *Options) (*embedded, error
 	if e.lock, err = lockDir(filepath.Join(o.Dir, "lock")); err != nil {
 		return nil, err
 	}
-	if so.ServerName, err = nodeName(filepath.Join(o.Dir, "node")); err == nil {
+	if so.ServerName, err = nodeName(filepath.Join(o.Dir, "node"), o.ClusterListen); err == nil {
 		err = e.fits(opts)
 	}
 	if err != nil {
@@ -207,8 +209,10 @@ func (e *embedded) room(bytes int) error {
 	return nil
 }
 
-// nodeName returns what this node is called among the others: it must stay the same, and be its own.
-func nodeName(file string) (string, error) {
+// nodeName returns what this node is called among the others: it must stay the same, and be its own. It is made of the
+// address that the others find it at, so that a node that lost its disk is the same one again; a node that listens at every
+// address gets a random one.
+func nodeName(file, listen string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err == nil {
 		if name := strings.TrimSpace(string(b)); isStreamName(name) {
@@ -219,8 +223,14 @@ func nodeName(file string) (string, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	name := "tidings-" + strings.ToLower(rand.Text()[:10])
-	return name, os.WriteFile(file, []byte(name+"\n"), 0o600)
+	id := strings.ToLower(rand.Text()[:10])
+	if host, _, err := net.SplitHostPort(listen); err == nil {
+		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+			sum := sha256.Sum256([]byte(listen))
+			id = strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:10])
+		}
+	}
+	return "tidings-" + id, os.WriteFile(file, []byte("tidings-"+id+"\n"), 0o600)
 }
 
 // close stops the server. What was acknowledged is in its files.

@@ -106,6 +106,23 @@ func TestManyBlocksOfOneAppendStandSideBySide(t *testing.T) {
 	}
 }
 
+func TestATailThatIsBehindIsSeenInTheStatistics(t *testing.T) {
+	b := embed(t, natsbroker.EmbedOptions{Options: natsbroker.Options{MaxEvents: 20}})
+	f := follow(t, b, tidings.Position{})
+	stored := store(t, b, 0, 10)
+	state(t, b)
+	if n := b.LogStats().Behind; n < 9 {
+		t.Errorf("it is %d messages behind", n)
+	}
+	f.wants(stored...)
+	eventually(t, "it has caught up", func() error {
+		if n := b.LogStats().Behind; n != 0 {
+			return fmt.Errorf("%d messages behind", n)
+		}
+		return nil
+	})
+}
+
 func TestAClosedLogsTailEnds(t *testing.T) {
 	b := embed(t, natsbroker.EmbedOptions{})
 	f := follow(t, b, tidings.Position{})

@@ -389,6 +389,18 @@ func TestThreeNodesHoldTheLogTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	follow(t, nodes[0], stored[8].Position).wants(append(stored[9:], r)...)
+	// One that lost its disk is the same node again.
+	if err := nodes[1].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if nodes[1], err = open(t.Context(), t.TempDir(), 1); err != nil {
+		t.Fatal(err)
+	}
+	follow(t, nodes[1], stored[8].Position).wants(append(stored[9:], r)...)
+	eventually(t, "an append with three nodes again", func() error {
+		_, err := nodes[1].Append(bounded(t), []tidings.Record{record(2)})
+		return err
+	})
 }
 
 func number(data []byte) (n int) {

@@ -12,8 +12,9 @@ var _ tidings.Monitor = (*Broker)(nil)
 func (b *Broker) LogStats() tidings.LogStats {
 	c := &b.counts
 	ms := func(share float64) float64 { return float64(c.latency.quantile(share)) / float64(time.Millisecond) }
+	last, read := c.last.Load(), c.read.Load()
 	return tidings.LogStats{
-		Behind:      c.pending.Load(),
+		Behind:      last - min(read, last),
 		Reconnects:  c.reconnects.Load(),
 		Disconnects: c.disconnects.Load(),
 		Restarts:    c.restarts.Load(),

@@ -259,6 +259,7 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 	b.mu.Lock()
 	b.stated = id
 	b.mu.Unlock()
+	b.counts.last.Store(info.State.LastSeq)
 	st := tidings.State{Epoch: id.epoch(), Last: tidings.Position{Hi: info.State.LastSeq}, Time: info.TimeStamp}
 	if first := info.State.FirstSeq; first > 1 {
 		st.Floor.Hi = first - 1

@@ -135,9 +135,7 @@ func (t *tail) follow(ctx context.Context) error {
 			t.fine = time.Now()
 		}
 	}(time.Now())
-	if c.CachedInfo().NumPending == 0 {
-		t.b.counts.pending.Store(0)
-	}
+	t.b.counts.read.Store(next - 1)
 	for ; ; next++ {
 		m, err := ms.Next(jetstream.NextContext(ctx))
 		if err != nil {
@@ -147,7 +145,7 @@ func (t *tail) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		t.b.counts.pending.Store(meta.NumPending)
+		t.b.counts.last.Store(meta.Sequence.Stream + meta.NumPending)
 		if meta.Sequence.Stream != next {
 			// A consumer that can't have a message goes on with the next one: what it is that it can't have, check finds.
 			return fmt.Errorf("message %d came where %d belongs", meta.Sequence.Stream, next)
@@ -177,6 +175,7 @@ func (t *tail) take(ctx context.Context, body []byte, seq uint64, at time.Time) 
 		return err
 	}
 	t.pos, t.mark.at = tidings.Position{Hi: seq}, at
+	t.b.counts.read.Store(seq)
 	return nil
 }
 
