@@ -175,6 +175,7 @@ func (b *Broker) publishRun(ctx context.Context, rs []tidings.Record, parts []pa
 // stored fills in the answers of a part that was stored.
 func (b *Broker) stored(rs []tidings.Record, p part, seq uint64, out []tidings.Appended) {
 	b.counts.messages.Add(1)
+	b.saw(seq)
 	for i := range p.count {
 		out[p.first+i] = tidings.Appended{Position: place(seq, i, p.count), Nonce: rs[p.first+i].Nonce}
 	}

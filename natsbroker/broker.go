@@ -38,6 +38,7 @@ type Broker struct {
 
 	mu     sync.Mutex // guards what follows
 	stated identity   // what State said last
+	high   high
 	left   map[tidings.Position]mark
 	denied error // what the servers last said this node may not do
 	closed bool

@@ -132,15 +132,73 @@ func (b *Broker) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return s.CachedInfo(), nil
 }
 
-// info asks the stream's leader.
+// info asks the stream's leader, and again where another one answered.
 func (b *Broker) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	s, err := b.js.Stream(ctx, b.opts.Stream)
-	if err != nil {
-		return nil, err
+	for {
+		s, err := b.js.Stream(ctx, b.opts.Stream)
+		if err != nil {
+			return nil, err
+		}
+		if info := s.CachedInfo(); isLeaders(info) && b.believable(info) {
+			return info, nil
+		}
+		if !pause(ctx, retryPause) {
+			return nil, unavailable(errNoLeader)
+		}
 	}
-	return s.CachedInfo(), nil
+}
+
+var errNoLeader = errors.New("the stream has no leader that has everything")
+
+// isLeaders reports whether an answer is the leader's. A server that was just started answers, too, for the copy that it
+// has, however old that is; the leader it names is another one then, or nobody.
+func isLeaders(info *jetstream.StreamInfo) bool {
+	c := info.Cluster
+	if c == nil || info.Config.Replicas == 1 {
+		return true
+	}
+	return c.Leader != "" && len(c.Replicas) > 0 &&
+		!slices.ContainsFunc(c.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == c.Leader })
+}
+
+// doubtFor is how long a leader that has less than was seen before is not believed: one that was cut off from the others
+// takes 10 s to notice (nats-server's lostQuorumInterval).
+const doubtFor = 12 * time.Second
+
+// high is the newest message that was seen, and since when a leader says that there is none.
+type high struct {
+	of    identity
+	seq   uint64
+	doubt time.Time
+}
+
+// believable reports whether what the leader has is not less than what was seen. It must be believed in the end: the log
+// may have been cut short.
+func (b *Broker) believable(info *jetstream.StreamInfo) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h, last := &b.high, info.State.LastSeq
+	if id := identityOf(info); id != h.of || last >= h.seq || info.Config.Replicas == 1 {
+		*h = high{of: id, seq: last}
+		return true
+	}
+	if h.doubt.IsZero() {
+		h.doubt = time.Now()
+	}
+	if time.Since(h.doubt) < doubtFor {
+		return false
+	}
+	*h = high{of: h.of, seq: last}
+	return true
+}
+
+// saw notes that there is a message with this sequence.
+func (b *Broker) saw(seq uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.high.seq = max(b.high.seq, seq)
 }
 
 // checkStream refuses a stream that can't carry the log as it was asked for.
@@ -238,6 +296,8 @@ func (b *Broker) explain(err error) error {
 		return fmt.Errorf("the NATS server has no room for a stream of %d MiB: raise max_file_store there, or allow less history: %w", b.opts.MaxBytes>>20, err)
 	case isAPI && (api.ErrorCode == codeNoPeers || api.ErrorCode == codeReplicas):
 		return fmt.Errorf("there are not enough NATS servers with JetStream for %d replicas: start more, or ask for fewer replicas: %w", b.want.Replicas, err)
+	case errors.Is(err, errNoLeader):
+		return err
 	case isAPI && api.Code == 503, errors.Is(err, nats.ErrNoResponders), errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("JetStream doesn't answer: are enough of its servers running for a majority? (%w)", unavailable(err))
 	}

@@ -176,6 +176,7 @@ func (t *tail) take(ctx context.Context, body []byte, seq uint64, at time.Time) 
 	}
 	t.pos, t.mark.at = tidings.Position{Hi: seq}, at
 	t.b.counts.read.Store(seq)
+	t.b.saw(seq)
 	return nil
 }
 
