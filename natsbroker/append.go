@@ -141,7 +141,7 @@ func together(parts []part) int {
 // publishRun publishes the parts, as one if it can be, and fills in the answers. The error matches ErrNotStored only when
 // none of them was stored.
 func (b *Broker) publishRun(ctx context.Context, rs []tidings.Record, parts []part, out []tidings.Appended) error {
-	if len(parts) > 1 && b.atomic {
+	if len(parts) > 1 && b.atomic && !b.alone {
 		last, err := b.publishTogether(ctx, parts)
 		if err == nil {
 			for i, p := range parts {

@@ -44,25 +44,40 @@ func BenchmarkSend(b *testing.B) {
 		for _, senders := range []int{8, 64} {
 			b.Run(fmt.Sprintf("%s/senders=%d", name, senders), func(b *testing.B) {
 				hub := newHub(b, embed(b, natsbroker.EmbedOptions{SyncAlways: always, Options: natsbroker.Options{MaxBytes: 512 << 20}}))
-				e := tidings.Event{Type: "n", Data: payload, Target: tidings.Target{UserID: "u"}}
-				var left atomic.Int64
-				left.Store(int64(b.N))
-				b.ResetTimer()
-				var wg sync.WaitGroup
-				for range senders {
-					wg.Go(func() {
-						for left.Add(-1) >= 0 {
-							if _, err := hub.Send(context.Background(), e); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				wg.Wait()
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+				send(b, hub, senders)
 			})
 		}
+	}
+}
+
+func send(b *testing.B, hub *tidings.Hub, senders int) {
+	e := tidings.Event{Type: "n", Data: payload, Target: tidings.Target{UserID: "u"}}
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for range senders {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				if _, err := hub.Send(context.Background(), e); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkSendInMemory is BenchmarkSend without a disk: what the hub alone can do.
+func BenchmarkSendInMemory(b *testing.B) {
+	for _, senders := range []int{8, 64} {
+		b.Run(fmt.Sprintf("senders=%d", senders), func(b *testing.B) {
+			log := tidings.NewMemoryBroker(&tidings.MemoryOptions{MaxEvents: 1 << 20, MaxBytes: 512 << 20})
+			b.Cleanup(func() { _ = log.Close() })
+			send(b, newHub(b, log), senders)
+		})
 	}
 }
 
@@ -162,5 +177,27 @@ func BenchmarkLatency(b *testing.B) {
 			hub := newHub(b, embed(b, natsbroker.EmbedOptions{SyncAlways: always}))
 			latency(b, hub, hub)
 		})
+	}
+}
+
+// BenchmarkAppend is the log alone: calls of so many events.
+func BenchmarkAppend(b *testing.B) {
+	for name, always := range syncs {
+		for _, n := range []int{1, 64, 4096} {
+			b.Run(fmt.Sprintf("%s/events=%d", name, n), func(b *testing.B) {
+				log := embed(b, natsbroker.EmbedOptions{SyncAlways: always, Options: natsbroker.Options{MaxBytes: 512 << 20}})
+				rs := make([]tidings.Record, n)
+				for i := range rs {
+					rs[i] = record(i)
+					rs[i].Data = payload
+				}
+				for b.Loop() {
+					if _, err := log.Append(context.Background(), rs); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "events/s")
+			})
+		}
 	}
 }
