@@ -81,6 +81,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*Broker, error) {
 	}
 	b := newBroker(opts, or(o.Replicas, 1))
 	if err := b.open(ctx, o.URL, dial); err != nil {
+		b.stop()
 		return nil, fmt.Errorf("natsbroker: %s: %w", redact(o.URL), err)
 	}
 	return b, nil
@@ -108,11 +109,9 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 		err = b.peers.join(b)
 	}
 	if err != nil {
-		b.stop()
 		b.nc.Close()
-		return err
 	}
-	return nil
+	return err
 }
 
 // How long NATS may take to answer a question, and to create or change a stream, for which its servers must agree.
@@ -134,7 +133,7 @@ func (b *Broker) handlers() []nats.Option {
 		nats.ReconnectBufSize(-1),
 		nats.NoEcho(), // of what the nodes tell each other; the log comes by a consumer
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if b.ctx.Err() == nil {
+			if err != nil { // else it was closed here
 				b.counts.disconnects.Add(1)
 				b.log.Warn(logDisconnected, keyError, err)
 			}

@@ -40,7 +40,7 @@ const (
 )
 
 // Embed opens the log in a directory, with a NATS server in this process: alone it opens no port. With ClusterListen it
-// waits until a majority of the nodes is there, or ctx ends. An error says what to do; it is an [*tidings.InvalidError]
+// waits until a majority of the nodes is there (at the very first start, all of them), or ctx ends. An error says what to do; it is an [*tidings.InvalidError]
 // for options that can't work.
 func Embed(ctx context.Context, o EmbedOptions) (*Broker, error) {
 	opts, err := o.withDefaults()
@@ -61,6 +61,7 @@ func Embed(ctx context.Context, o EmbedOptions) (*Broker, error) {
 		return nil, fmt.Errorf("natsbroker: %w", err)
 	}
 	if err := b.openEmbedded(ctx); err != nil {
+		b.stop()
 		return nil, errors.Join(fmt.Errorf("natsbroker: %w", err), b.server.close())
 	}
 	return b, nil
@@ -75,12 +76,11 @@ func (b *Broker) openEmbedded(ctx context.Context) error {
 			return err
 		}
 		if !waited {
-			b.log.Warn(logWaiting, keyFor, "a majority of the cluster's nodes", keyError, err)
+			b.log.Warn(logWaiting, keyFor, "the other nodes", keyError, err)
 		}
 		if !pause(ctx, 10*retryPause) {
-			return fmt.Errorf("there is no majority of the cluster's nodes: start the others, and look whether they reach each other: %w", err)
+			return fmt.Errorf("there is no majority of the cluster's nodes, or, at the very first start, not all of them: start the others, and look whether they reach each other: %w", err)
 		}
-		b.ctx, b.stop = context.WithCancel(context.Background()) // open ended it
 	}
 }
 

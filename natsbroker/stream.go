@@ -294,6 +294,8 @@ func (b *Broker) explain(err error) error {
 		return fmt.Errorf("these credentials lack a permission (%w): allow them to publish and subscribe to %s.>, to publish to $JS.API.>, and to subscribe to _INBOX.>", denied, b.opts.Stream)
 	case isAPI && api.ErrorCode == codeStorage:
 		return fmt.Errorf("the NATS server has no room for a stream of %d MiB: raise max_file_store there, or allow less history: %w", b.opts.MaxBytes>>20, err)
+	case isAPI && api.ErrorCode == codeNoPeers && b.server != nil:
+		return fmt.Errorf("the log can be begun once all %d nodes are there (%w)", clusterSize, unavailable(err))
 	case isAPI && (api.ErrorCode == codeNoPeers || api.ErrorCode == codeReplicas):
 		return fmt.Errorf("there are not enough NATS servers with JetStream for %d replicas: start more, or ask for fewer replicas: %w", b.want.Replicas, err)
 	case errors.Is(err, errNoLeader):
