@@ -116,8 +116,10 @@ func (b *Broker) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 	asked, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	s, err := b.js.CreateStream(asked, cfg)
-	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was first
-		if info, err = b.info(ctx); err == nil {
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was first, and may not be done yet
+		for info, err = b.info(asked); errors.Is(err, jetstream.ErrStreamNotFound) && pause(asked, retryPause); info, err = b.info(asked) {
+		}
+		if err == nil {
 			return info, b.checkStream(ctx, info)
 		}
 	}
@@ -300,6 +302,8 @@ func (b *Broker) explain(err error) error {
 		return fmt.Errorf("there are not enough NATS servers with JetStream for %d replicas: start more, or ask for fewer replicas: %w", b.want.Replicas, err)
 	case errors.Is(err, errNoLeader):
 		return err
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return unavailable(fmt.Errorf("the stream is being created: %w", err))
 	case isAPI && api.Code == 503, errors.Is(err, nats.ErrNoResponders), errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("JetStream doesn't answer: are enough of its servers running for a majority? (%w)", unavailable(err))
 	}
