@@ -18,9 +18,9 @@ import (
 
 const (
 	heartbeat = 500 * time.Millisecond // of an idle consumer; two that are missing are trouble
-	// What is fetched ahead: messages, and their bytes, of which one message may have a few megabytes.
-	aheadMessages = 512
-	aheadBytes    = 16 << 20
+	// What is fetched ahead: messages, and their bytes, or those of one message, if NATS lets that be larger.
+	aheadMessages = 128
+	aheadBytes    = 8 << 20
 	// Trouble is told after this time; meanwhile it is tried again. Once it was told, the next tail tries for longer, so
 	// that it is there when the log comes back.
 	patience     = 2 * time.Second
@@ -125,7 +125,9 @@ func (t *tail) follow(ctx context.Context) error {
 		return t.b.explain(err)
 	}
 	defer t.b.forget(c.CachedInfo().Name)
-	ms, err := c.Messages(jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, aheadBytes), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(10*time.Second))
+	const headers = 64 << 10 // at most, and what NATS counts beside a message
+	ahead := max(aheadBytes, int(t.b.nc.MaxPayload())) + headers
+	ms, err := c.Messages(jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, ahead), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(10*time.Second))
 	if err != nil {
 		return err
 	}
