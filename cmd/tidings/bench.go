@@ -328,9 +328,14 @@ func (c *benchCmd) whyNot(r *load.Report) string {
 }
 
 // run publishes or listens for the duration, with the storm in between.
-func (c *benchCmd) run(ctx context.Context, p *plan, ledger *load.Ledger, show *progress) (published *load.PublishReport, stormErr error) {
+func (c *benchCmd) run(ctx context.Context, p *plan, ledger *load.Ledger, show *progress) (published *load.PublishReport, err error) {
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	var stormErr error // until wg has been waited for, the storm's
+	defer func() {
+		if wg.Wait(); err == nil {
+			err = stormErr
+		}
+	}()
 	show.phase("measuring")
 	if c.Storm > 0 {
 		wg.Go(func() { stormErr = c.storm(ctx, p, ledger) })
@@ -342,8 +347,7 @@ func (c *benchCmd) run(ctx context.Context, p *plan, ledger *load.Ledger, show *
 		}
 		return nil, nil
 	}
-	published, err := load.Publish(ctx, *p.publish, ledger)
-	return published, err
+	return load.Publish(ctx, *p.publish, ledger)
 }
 
 // storm drops streams when it is time.
