@@ -103,7 +103,7 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 		return connectError(err)
 	}
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(requestTimeout)); err == nil {
-		err = b.check(ctx)
+		err = b.checkUntil(ctx, time.Now().Add(answerWithin))
 	}
 	if err == nil {
 		err = b.peers.join(b)
@@ -113,6 +113,25 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 	}
 	return err
 }
+
+// checkUntil checks what is there, again while it may only be that the servers have not chosen a leader yet.
+func (b *Broker) checkUntil(ctx context.Context, end time.Time) error {
+	for waited := false; ; waited = true {
+		err := b.check(ctx)
+		if err == nil || !errors.Is(err, tidings.ErrUnavailable) || time.Now().After(end) {
+			return err
+		}
+		if !waited {
+			b.log.Warn(logWaiting, keyError, err)
+		}
+		if !pause(ctx, 10*retryPause) {
+			return err
+		}
+	}
+}
+
+// answerWithin is how long servers that are connected to may take, at the start, until the log can be used.
+const answerWithin = 30 * time.Second
 
 // How long NATS may take to answer a question, and to create or change a stream, for which its servers must agree.
 // nats.go waits for as long as a context lets it, and in a cluster that has no leader yet nobody answers.

@@ -298,8 +298,10 @@ func (b *Broker) explain(err error) error {
 		return fmt.Errorf("the NATS server has no room for a stream of %d MiB: raise max_file_store there, or allow less history: %w", b.opts.MaxBytes>>20, err)
 	case isAPI && api.ErrorCode == codeNoPeers && b.server != nil:
 		return fmt.Errorf("the log can be begun once all %d nodes are there (%w)", clusterSize, unavailable(err))
-	case isAPI && (api.ErrorCode == codeNoPeers || api.ErrorCode == codeReplicas):
-		return fmt.Errorf("there are not enough NATS servers with JetStream for %d replicas: start more, or ask for fewer replicas: %w", b.want.Replicas, err)
+	case isAPI && api.ErrorCode == codeNoPeers: // not yet, perhaps
+		return fmt.Errorf("there are not enough NATS servers with JetStream for %d replicas: start more, or ask for fewer replicas (%w)", b.want.Replicas, unavailable(err))
+	case isAPI && api.ErrorCode == codeReplicas:
+		return fmt.Errorf("the NATS server is not one of a cluster, and %d replicas need one: start more, or ask for 1 replica: %w", b.want.Replicas, err)
 	case errors.Is(err, errNoLeader):
 		return err
 	case errors.Is(err, jetstream.ErrStreamNotFound):
