@@ -111,6 +111,21 @@ func TestWhatIsThereIsCheckedAtTheStart(t *testing.T) {
 		wantRefusal(t, o, "max_age is 24h0m0s, not 1h0m0s", "nats stream edit ours --max-msgs=1 --max-age=1h0m0s")
 		sameRecords(t, read(t, b), stored)
 	})
+	t.Run("an operator may change limits of a log that is in use", func(t *testing.T) {
+		b := connect(t, natsbroker.ConnectOptions{URL: s.URL(), Options: natsbroker.Options{Stream: "edited"}})
+		stored := store(t, b, 0, 3)
+		st, err := js.Stream(t.Context(), "edited")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := st.CachedInfo().Config
+		c.MaxMsgs = 2
+		if _, err := js.UpdateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		sameRecords(t, read(t, b), stored[1:])
+		follow(t, b, stored[1].Position).wants(stored[2])
+	})
 	t.Run("a stream that discards new messages", func(t *testing.T) {
 		o := natsbroker.ConnectOptions{URL: s.URL(), Options: natsbroker.Options{Stream: "new"}}
 		connect(t, o)

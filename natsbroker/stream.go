@@ -87,8 +87,11 @@ func (b *Broker) check(ctx context.Context) error {
 	if _, err := b.js.AccountInfo(asked); err != nil {
 		return b.explain(err)
 	}
-	_, err := b.ensure(ctx)
-	return err
+	info, err := b.ensure(ctx)
+	if err != nil {
+		return err
+	}
+	return b.checkStream(ctx, info)
 }
 
 func checkVersion(version string) error {
@@ -99,11 +102,12 @@ func checkVersion(version string) error {
 	return nil
 }
 
-// ensure returns what the stream is, and begins a new one where there is none.
+// ensure returns what the stream is, and begins a new one where there is none. Whether its settings are those that this
+// node was given is looked at once, by check: an operator may change them later.
 func (b *Broker) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 	info, err := b.info(ctx)
 	if err == nil {
-		return info, b.checkStream(ctx, info)
+		return info, checkOurs(info)
 	}
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, b.explain(err)
@@ -120,7 +124,7 @@ func (b *Broker) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 		for info, err = b.info(asked); errors.Is(err, jetstream.ErrStreamNotFound) && pause(asked, retryPause); info, err = b.info(asked) {
 		}
 		if err == nil {
-			return info, b.checkStream(ctx, info)
+			return info, checkOurs(info)
 		}
 	}
 	if err != nil {
@@ -203,13 +207,18 @@ func (b *Broker) saw(seq uint64) {
 	b.high.seq = max(b.high.seq, seq)
 }
 
+// checkOurs refuses a stream that is not a log of Tidings.
+func checkOurs(info *jetstream.StreamInfo) error {
+	if name := info.Config.Name; info.Config.Metadata[metaEpoch] == "" {
+		return fmt.Errorf("there is a stream %q that is not one of Tidings: choose another name, or delete it if nobody needs it (nats stream rm %s)", name, name)
+	}
+	return nil
+}
+
 // checkStream refuses a stream that can't carry the log as it was asked for.
 func (b *Broker) checkStream(ctx context.Context, info *jetstream.StreamInfo) error {
 	have, want := info.Config, b.want.StreamConfig
 	name := have.Name
-	if have.Metadata[metaEpoch] == "" {
-		return fmt.Errorf("there is a stream %q that is not one of Tidings: choose another name, or delete it if nobody needs it (nats stream rm %s)", name, name)
-	}
 	for _, f := range []struct {
 		what string
 		bad  bool
