@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"mime"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	_ "embed"
 )
@@ -25,19 +27,19 @@ var openAPI []byte
 // beside the hub: mux.Handle("/api/sse/", hub.API()). To have it elsewhere, strip the other prefix and put this one in
 // front.
 //
-// Each call asks [Options.Authorizer] first, with [Send] or [Manage], and no error is the permission: an Authorizer that
-// doesn't look at the action lets everyone do everything. The description is for everyone.
+// Each call asks [Options.Authorizer] first, with [Send], whose grant says to whom, or with [Manage], for which no error is
+// the permission. The description is for everyone.
 func (h *Hub) API() http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range [...]struct {
 		path    string
 		action  Action
-		methods map[string]http.HandlerFunc
+		methods map[string]apiHandler
 	}{
-		{"/api/sse/send", Send, map[string]http.HandlerFunc{http.MethodPost: h.serveSend}},
-		{"/api/sse/connections", Manage, map[string]http.HandlerFunc{http.MethodGet: h.serveConnections, http.MethodDelete: h.serveDisconnect}},
-		{"/api/sse/stats", Manage, map[string]http.HandlerFunc{http.MethodGet: h.serveStats}},
-		{"/api/sse/openapi.json", "", map[string]http.HandlerFunc{http.MethodGet: serveOpenAPI}},
+		{"/api/sse/send", Send, map[string]apiHandler{http.MethodPost: h.serveSend}},
+		{"/api/sse/connections", Manage, map[string]apiHandler{http.MethodGet: h.serveConnections, http.MethodDelete: h.serveDisconnect}},
+		{"/api/sse/stats", Manage, map[string]apiHandler{http.MethodGet: h.serveStats}},
+		{"/api/sse/openapi.json", "", map[string]apiHandler{http.MethodGet: serveOpenAPI}},
 	} {
 		allow := allowed(route.methods)
 		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
@@ -47,13 +49,15 @@ func (h *Hub) API() http.Handler {
 				writeProblem(w, methodProblem(r, allow))
 				return
 			}
+			var grant Grant
 			if route.action != "" {
-				if _, err := h.authorize(r, route.action); err != nil {
-					writeProblem(w, ProblemOf(err))
+				var err error
+				if grant, err = h.authorize(r, route.action); err != nil {
+					h.refuseCall(w, r, ProblemOf(err), "")
 					return
 				}
 			}
-			serve(w, r)
+			serve(w, r, &grant)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -62,7 +66,10 @@ func (h *Hub) API() http.Handler {
 	return mux
 }
 
-func allowed(methods map[string]http.HandlerFunc) string {
+// apiHandler answers a request that its authorizer has granted.
+type apiHandler func(w http.ResponseWriter, r *http.Request, by *Grant)
+
+func allowed(methods map[string]apiHandler) string {
 	ms := make([]string, 0, len(methods))
 	for m := range methods {
 		ms = append(ms, m)
@@ -77,7 +84,7 @@ const (
 )
 
 // serveSend sends one event as JSON, or many as NDJSON.
-func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
+func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request, by *Grant) {
 	t, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := strings.ToLower(params["charset"])
 	if err != nil || t != jsonType && t != ndjsonType || charset != "" && charset != "utf-8" {
@@ -102,20 +109,63 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
 			writeProblem(w, ProblemOf(&InvalidError{Field: "Idempotency-Key", Reason: "is one header for many events", Hint: "give each line its own idempotencyKey"}))
 			return
 		}
-		h.sendLines(w, r)
+		h.sendLines(w, r, by)
 		return
 	}
-	e, err := h.readOne(r, key)
+	receipt, err := h.sendOne(r, key, by)
 	if err != nil {
-		writeProblem(w, ProblemOf(h.sendFailed(err)))
-		return
-	}
-	receipt, err := h.Send(r.Context(), e)
-	if err != nil {
-		writeProblem(w, ProblemOf(err))
+		h.refuseCall(w, r, ProblemOf(h.sendFailed(err)), by.name())
 		return
 	}
 	writeJSON(w, receipt)
+}
+
+// refuseCall answers with the problem, and logs it where somebody tried what they may not.
+func (h *Hub) refuseCall(w http.ResponseWriter, r *http.Request, p *Problem, by string) {
+	switch p.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		h.log.LogAttrs(r.Context(), slog.LevelInfo, logRefused,
+			slog.Int(keyStatus, p.Status), slog.String(keyBy, by), slog.String(keyRemote, r.RemoteAddr), slog.String(keyPath, r.URL.Path), slog.Any(keyError, p))
+	}
+	writeProblem(w, p)
+}
+
+// sendOne sends the event in the request's body.
+func (h *Hub) sendOne(r *http.Request, key string, by *Grant) (Receipt, error) {
+	if wait := h.sends.take(senderOf(r, by)); wait > 0 {
+		return Receipt{}, &tooOftenError{wait}
+	}
+	e, err := h.readOne(r, key)
+	if err != nil {
+		return Receipt{}, err
+	}
+	s, err := h.submit(e, by)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return h.receive(r, s, by)
+}
+
+// receive waits for what became of a send. Who may not send to anyone is not told why nobody matched: it would say who
+// else is there.
+func (h *Hub) receive(r *http.Request, s *send, by *Grant) (Receipt, error) {
+	receipt, err := h.pub.wait(r.Context(), s)
+	if err != nil {
+		return Receipt{}, err
+	}
+	h.counts.sent.Add(1)
+	if !by.SendToAnyone {
+		receipt.Hint = ""
+	}
+	return receipt, nil
+}
+
+// senderOf returns under which name sends are counted: who asks, or where that has no name, the address.
+func senderOf(r *http.Request, by *Grant) string {
+	if name := by.name(); name != "" {
+		return name
+	}
+	return origin(r.RemoteAddr).String()
 }
 
 // checkSendQuery refuses a target in the query: were it ignored, the event would go to everyone.
@@ -180,7 +230,7 @@ func bodyTooLarge(limit int64) error {
 }
 
 // serveConnections lists who is online, in the order of their connection ids.
-func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request) {
+func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request, _ *Grant) {
 	t, limit, after, err := readListing(r)
 	if err != nil {
 		writeProblem(w, ProblemOf(err))
@@ -226,27 +276,49 @@ func readListing(r *http.Request) (t Target, limit int, after string, err error)
 }
 
 // serveDisconnect ends the connections that meet the query's target.
-func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request) {
-	n, err := h.disconnectAsked(r)
+func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request, by *Grant) {
+	t, until, err := readDisconnect(r)
+	n := 0
+	switch {
+	case err != nil:
+	case until == nil:
+		n, err = h.Disconnect(t)
+	default:
+		n, err = h.Refuse(r.Context(), t, *until)
+	}
 	if err != nil {
 		writeProblem(w, ProblemOf(err))
 		return
 	}
+	attrs := []any{keyTarget, t.String(), keyConnections, n, keyBy, by.name(), keyRemote, r.RemoteAddr}
+	if until != nil {
+		attrs = append(attrs, keyUntil, *until)
+	}
+	h.log.Info(logKicked, attrs...)
 	writeJSON(w, struct {
 		Disconnected int `json:"disconnected"`
 	}{n})
 }
 
-func (h *Hub) disconnectAsked(r *http.Request) (int, error) {
+// readDisconnect reads whom to disconnect, and until when to refuse them; nil is not at all.
+func readDisconnect(r *http.Request) (t Target, until *time.Time, err error) {
+	const field = "refuseUntil"
 	q, err := parseQuery(r)
 	if err != nil {
-		return 0, err
+		return Target{}, nil, err
 	}
-	t, err := queryTarget(q)
+	if t, err = queryTarget(q, field); err != nil || !q.Has(field) {
+		return t, nil, err
+	}
+	s, err := queryOnce(q, field)
 	if err != nil {
-		return 0, err
+		return Target{}, nil, err
 	}
-	return h.Disconnect(t)
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return Target{}, nil, &InvalidError{Field: field, Reason: fmt.Sprintf("is %q", shorten(s)), Hint: "give a time of RFC 3339, as 2026-01-31T12:00:00Z"}
+	}
+	return t, &at, nil
 }
 
 // queryTarget reads a target from a query that may also have the other parameters.
@@ -275,9 +347,9 @@ func queryTarget(q url.Values, others ...string) (t Target, err error) {
 	return t, nil
 }
 
-func (h *Hub) serveStats(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.Stats()) }
+func (h *Hub) serveStats(w http.ResponseWriter, _ *http.Request, _ *Grant) { writeJSON(w, h.Stats()) }
 
-func serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
+func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ *Grant) {
 	w.Header().Set("Content-Type", jsonType)
 	_, _ = w.Write(openAPI)
 }

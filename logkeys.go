@@ -14,6 +14,7 @@ const (
 	logGap          = "the log lost events: every connection gets a gap"
 	logDraining     = "draining"
 	logClosed       = "closed"
+	logKicked       = "disconnected by a call"
 
 	keyClient      = "clientId"
 	keyConnection  = "connectionId"
@@ -30,6 +31,10 @@ const (
 	keyStatus      = "status"
 	keyProto       = "proto"
 	keyConnections = "connections"
+	keyTarget      = "target"
+	keyBy          = "by"
+	keyPath        = "path"
+	keyUntil       = "until"
 )
 
 // logAttrs says who a connection is.
