@@ -4,7 +4,7 @@ FUZZTIME ?= 30s
 TIDINGS_SOAK ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint vuln fuzz soak chaos bench benchlog microbench browser
+.PHONY: help run test lint vuln gosec fuzz soak chaos bench benchlog microbench browser
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ lint: ## gofmt, go vet, staticcheck, go.mod, shell scripts, and vet for macOS an
 
 vuln: ## look for known vulnerabilities in what the code calls (needs the network)
 	ci/vuln.sh
+
+gosec: ## look for patterns of code that are often a mistake in security
+	ci/gosec.sh
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	FUZZTIME=$(FUZZTIME) ci/fuzz.sh

@@ -1,6 +1,9 @@
 package tidings
 
-import "net/netip"
+import (
+	"net/http"
+	"net/netip"
+)
 
 // A tally counts the streams of each key, where there is a most that one may have. It holds the keys that have a stream
 // now, and none while there is no most. It is guarded by Hub.mu.
@@ -32,6 +35,14 @@ func (t *tally[K]) leave(k K) {
 	if t.has[k]--; t.has[k] == 0 {
 		delete(t.has, k)
 	}
+}
+
+// connects counts one more attempt of the request's address, or refuses it. It comes before what an attempt costs.
+func (h *Hub) connects(r *http.Request) error {
+	if from := origin(r.RemoteAddr); from.IsValid() && h.attempts.take(from) > 0 {
+		return errTooOften
+	}
+	return nil
 }
 
 // admit makes room for a stream, which must be released, or says why there is none now. A stream has its room from

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"mime"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	_ "embed"
 )
@@ -24,19 +26,19 @@ var openAPI []byte
 // beside the hub: mux.Handle("/api/sse/", hub.API()). To have it elsewhere, strip the other prefix and put this one in
 // front.
 //
-// Each call asks [Options.Authorizer] first, with [Send] or [Manage], and no error is the permission: an Authorizer that
-// doesn't look at the action lets everyone do everything. The description is for everyone.
+// Each call asks [Options.Authorizer] first, with [Send], whose grant says to whom, or with [Manage], for which no error is
+// the permission. The description is for everyone.
 func (h *Hub) API() http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range [...]struct {
 		path    string
 		action  Action
-		methods map[string]http.HandlerFunc
+		methods map[string]apiHandler
 	}{
-		{"/api/sse/send", Send, map[string]http.HandlerFunc{http.MethodPost: h.serveSend}},
-		{"/api/sse/connections", Manage, map[string]http.HandlerFunc{http.MethodGet: h.serveConnections, http.MethodDelete: h.serveDisconnect}},
-		{"/api/sse/stats", Manage, map[string]http.HandlerFunc{http.MethodGet: h.serveStats}},
-		{"/api/sse/openapi.json", "", map[string]http.HandlerFunc{http.MethodGet: serveOpenAPI}},
+		{"/api/sse/send", Send, map[string]apiHandler{http.MethodPost: h.serveSend}},
+		{"/api/sse/connections", Manage, map[string]apiHandler{http.MethodGet: h.serveConnections, http.MethodDelete: h.serveDisconnect}},
+		{"/api/sse/stats", Manage, map[string]apiHandler{http.MethodGet: h.serveStats}},
+		{"/api/sse/openapi.json", "", map[string]apiHandler{http.MethodGet: serveOpenAPI}},
 	} {
 		allow := allowed(route.methods)
 		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
@@ -46,13 +48,15 @@ func (h *Hub) API() http.Handler {
 				writeProblem(w, methodProblem(r, allow))
 				return
 			}
+			var grant Grant
 			if route.action != "" {
-				if _, err := h.authorize(r, route.action); err != nil {
-					writeProblem(w, ProblemOf(err))
+				var err error
+				if grant, err = h.authorize(r, route.action); err != nil {
+					h.refuseCall(w, r, ProblemOf(err), "")
 					return
 				}
 			}
-			serve(w, r)
+			serve(w, r, &grant)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +65,10 @@ func (h *Hub) API() http.Handler {
 	return mux
 }
 
-func allowed(methods map[string]http.HandlerFunc) string {
+// apiHandler answers a request that its authorizer has granted.
+type apiHandler func(w http.ResponseWriter, r *http.Request, by *Grant)
+
+func allowed(methods map[string]apiHandler) string {
 	ms := make([]string, 0, len(methods))
 	for m := range methods {
 		ms = append(ms, m)
@@ -76,7 +83,7 @@ const (
 )
 
 // serveSend sends one event as JSON, or many as NDJSON.
-func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
+func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request, by *Grant) {
 	t, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := strings.ToLower(params["charset"])
 	if err != nil || t != jsonType && t != ndjsonType || charset != "" && charset != "utf-8" {
@@ -101,23 +108,67 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
 			writeProblem(w, ProblemOf(&InvalidError{Field: "Idempotency-Key", Reason: "is one header for many events", Hint: "give each line its own idempotencyKey"}))
 			return
 		}
-		h.sendLines(w, r)
+		h.sendLines(w, r, by)
 		return
+	}
+	receipt, err := h.sendOne(r, key, by)
+	if err != nil {
+		h.refuseCall(w, r, ProblemOf(h.sendFailed(err)), by.name())
+		return
+	}
+	writeJSON(w, receipt)
+}
+
+// refuseCall answers with the problem, and logs it where somebody tried what they may not.
+func (h *Hub) refuseCall(w http.ResponseWriter, r *http.Request, p *Problem, by string) {
+	switch p.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		h.log.LogAttrs(r.Context(), slog.LevelInfo, logRefused,
+			slog.Int(keyStatus, p.Status), slog.String(keyBy, by), slog.String(keyRemote, r.RemoteAddr), slog.String(keyPath, r.URL.Path), slog.Any(keyError, p))
+	}
+	writeProblem(w, p)
+}
+
+// sendOne sends the event in the request's body.
+func (h *Hub) sendOne(r *http.Request, key string, by *Grant) (Receipt, error) {
+	if wait := h.sends.take(senderOf(r, by)); wait > 0 {
+		return Receipt{}, &tooOftenError{wait}
 	}
 	e, err := h.readOne(r, key)
 	if err != nil {
-		writeProblem(w, ProblemOf(h.sendFailed(err)))
-		return
+		return Receipt{}, err
 	}
-	receipt, err := h.Send(r.Context(), e)
+	s, err := h.submit(e, by)
 	if err != nil {
-		writeProblem(w, ProblemOf(err))
-		return
+		return Receipt{}, err
 	}
-	if r.URL.Query().Get("matched") == ScopeCluster {
+	receipt, err := h.receive(r, s, by)
+	if err == nil && r.URL.Query().Get("matched") == ScopeCluster {
 		receipt = h.countAll(r.Context(), e, receipt)
 	}
-	writeJSON(w, receipt)
+	return receipt, err
+}
+
+// receive waits for what became of a send. Who may not send to anyone is not told why nobody matched: it would say who
+// else is there.
+func (h *Hub) receive(r *http.Request, s *send, by *Grant) (Receipt, error) {
+	receipt, err := h.pub.wait(r.Context(), s)
+	if err != nil {
+		return Receipt{}, err
+	}
+	h.counts.sent.Add(1)
+	if !by.SendToAnyone {
+		receipt.Hint = ""
+	}
+	return receipt, nil
+}
+
+// senderOf returns under which name sends are counted: who asks, or where that has no name, the address.
+func senderOf(r *http.Request, by *Grant) string {
+	if name := by.name(); name != "" {
+		return name
+	}
+	return origin(r.RemoteAddr).String()
 }
 
 // checkSendQuery refuses a target in the query: were it ignored, the event would go to everyone.
@@ -195,7 +246,7 @@ func bodyTooLarge(limit int64) error {
 }
 
 // serveConnections lists who is online, in the order of their connection ids.
-func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request) {
+func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request, _ *Grant) {
 	t, limit, after, err := readListing(r)
 	if err != nil {
 		writeProblem(w, ProblemOf(err))
@@ -239,8 +290,22 @@ func readListing(r *http.Request) (t Target, limit int, after string, err error)
 }
 
 // serveDisconnect ends the connections that meet the query's target.
-func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request) {
-	n, nodes, err := h.disconnectAsked(r)
+func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request, by *Grant) {
+	d, err := readDisconnect(r)
+	if err != nil {
+		writeProblem(w, ProblemOf(err))
+		return
+	}
+	var n int
+	var nodes *Nodes
+	switch {
+	case d.until != nil:
+		n, err = h.Refuse(r.Context(), d.target, *d.until)
+	case d.scope == ScopeNode:
+		n, err = h.Disconnect(d.target)
+	default:
+		n, nodes, err = h.DisconnectAll(r.Context(), d.target)
+	}
 	if err != nil && nodes == nil {
 		writeProblem(w, ProblemOf(err))
 		return
@@ -248,30 +313,49 @@ func (h *Hub) serveDisconnect(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		h.log.Warn(logSurvey, keyError, err)
 	}
+	attrs := []any{keyTarget, d.target.String(), keyConnections, n, keyBy, by.name(), keyRemote, r.RemoteAddr}
+	if d.until != nil {
+		attrs = append(attrs, keyUntil, *d.until)
+	}
+	h.log.Info(logKicked, attrs...)
 	writeJSON(w, struct {
 		Disconnected int    `json:"disconnected"`
 		Nodes        *Nodes `json:"nodes,omitempty"`
 	}{n, nodes})
 }
 
-func (h *Hub) disconnectAsked(r *http.Request) (int, *Nodes, error) {
+// disconnecting is what a request to disconnect asks for.
+type disconnecting struct {
+	target Target
+	until  *time.Time // refuse them until then; nil is not at all
+	scope  string     // of how many nodes; a refusal is always for all
+}
+
+func readDisconnect(r *http.Request) (d disconnecting, err error) {
+	const until, scope = "refuseUntil", "scope"
 	q, err := parseQuery(r)
 	if err != nil {
-		return 0, nil, err
+		return d, err
 	}
-	t, err := queryTarget(q, "scope")
+	if d.target, err = queryTarget(q, until, scope); err != nil {
+		return d, err
+	}
+	if d.scope, err = queryScope(q, scope, ScopeCluster); err != nil || !q.Has(until) {
+		return d, err
+	}
+	if d.scope == ScopeNode {
+		return d, &InvalidError{Field: scope, Reason: "is node, with " + until, Hint: "leave it out: who is refused is refused by all nodes"}
+	}
+	s, err := queryOnce(q, until)
 	if err != nil {
-		return 0, nil, err
+		return d, err
 	}
-	scope, err := queryScope(q, "scope", ScopeCluster)
+	at, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return 0, nil, err
+		return d, &InvalidError{Field: until, Reason: fmt.Sprintf("is %q", shorten(s)), Hint: "give a time of RFC 3339, as 2026-01-31T12:00:00Z"}
 	}
-	if scope == ScopeCluster {
-		return h.DisconnectAll(r.Context(), t)
-	}
-	n, err := h.Disconnect(t)
-	return n, nil, err
+	d.until = &at
+	return d, nil
 }
 
 // queryTarget reads a target from a query that may also have the other parameters.
@@ -300,9 +384,9 @@ func queryTarget(q url.Values, others ...string) (t Target, err error) {
 	return t, nil
 }
 
-func (h *Hub) serveStats(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.Stats()) }
+func (h *Hub) serveStats(w http.ResponseWriter, _ *http.Request, _ *Grant) { writeJSON(w, h.Stats()) }
 
-func serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
+func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ *Grant) {
 	w.Header().Set("Content-Type", jsonType)
 	_, _ = w.Write(openAPI)
 }

@@ -18,7 +18,7 @@ func (r *registry) post(hd *held) (matched int, known bool) {
 		if m == nil || m.group == nil {
 			continue
 		}
-		if len(rec.Targets) == 1 && t.isOnly(k) {
+		if len(rec.Targets) == 1 && t.isOnly(k) && !(t.isLabel() && m.first.conn.known) {
 			return r.postGroup(m.group, m.n, hd)
 		}
 		r.sweep(hd)

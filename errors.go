@@ -3,6 +3,7 @@ package tidings
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Errors of [Sender.Send] and the Notify methods. Match them with [errors.Is].
@@ -59,6 +60,14 @@ func (e *InvalidError) Unwrap() error { return e.Err }
 
 // Is reports that nothing was stored.
 func (e *InvalidError) Is(target error) bool { return target == ErrNotStored }
+
+// tooOftenError is a sender's who sends more often than one may.
+type tooOftenError struct{ wait time.Duration }
+
+func (e *tooOftenError) Error() string { return "you send more events a second than one sender may" }
+
+// Is reports that nothing was stored.
+func (e *tooOftenError) Is(target error) bool { return target == ErrNotStored }
 
 // notStored marks err as one after which it is certain that nothing was sent.
 func notStored(err error) error {

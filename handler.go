@@ -29,7 +29,12 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, methodProblem(r, http.MethodGet))
 		return
 	}
-	c, lastEventID, err := h.newConn(r)
+	var c *conn
+	var lastEventID string
+	err := h.connects(r)
+	if err == nil {
+		c, lastEventID, err = h.newConn(r)
+	}
 	if err == nil {
 		err = h.admit(c)
 	}
@@ -75,6 +80,7 @@ func (h *Hub) newConn(r *http.Request) (c *conn, lastEventID string, err error) 
 	if !grant.Expires.IsZero() {
 		c.expiry = &expiry{at: grant.Expires}
 	}
+	c.known = h.authenticates
 	if err := c.limit(grant); err != nil {
 		return nil, "", err
 	}
@@ -180,10 +186,21 @@ func (h *Hub) authorize(r *http.Request, a Action) (Grant, error) {
 		h.log.Error(logAuthFailed, keyError, err)
 		return Grant{}, errNoAuth
 	}
-	if !g.Expires.IsZero() && !time.Now().Before(g.Expires) {
-		return Grant{}, &DeniedError{Unauthenticated: true, Reason: "the credential has expired"}
+	if err := h.valid(&g); err != nil {
+		return Grant{}, err
 	}
 	return g, nil
+}
+
+// valid denies what was granted once, and is over.
+func (h *Hub) valid(g *Grant) error {
+	if h.refuses(g.UserID, g.SessionID) {
+		return errSignedOut
+	}
+	if !g.Expires.IsZero() && !time.Now().Before(g.Expires) {
+		return &DeniedError{Unauthenticated: true, Code: CodeInvalidToken, Reason: "the credential has expired"}
+	}
+	return nil
 }
 
 // limit holds what the query claims against what was granted, and takes the user and the session from the grant.
@@ -274,6 +291,8 @@ func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
 		reason = ReasonGap
 	case errors.Is(err, errExpired):
 		reason = ReasonExpired
+	case errors.Is(err, errSignedOut):
+		reason = ReasonKicked
 	case h.ctx.Err() != nil:
 		reason = ReasonStopped
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -283,7 +302,7 @@ func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, logUnfinished, append(c.logAttrs(), slog.String(keyReason, string(reason)), slog.Any(keyError, err))...)
 	h.counts.unfinished(reason)
-	if reason == ReasonDrained || reason == ReasonGap || reason == ReasonExpired {
+	if reason == ReasonDrained || reason == ReasonGap || reason == ReasonExpired || reason == ReasonKicked {
 		if out.write(h.farewell(reason).Block()) == nil {
 			out.linger(ctx)
 		}

@@ -35,7 +35,7 @@ func (h *Hub) hintFor(t Target) string {
 		}
 		look := maxHintLook
 		for conn := range found.all {
-			if !conn.meets(c.target()) {
+			if !conn.has(c.target()) {
 				failed[c.field]++
 			}
 			if look--; look == 0 {

@@ -20,14 +20,16 @@ import (
 type Hub struct {
 	Notifier // NotifyClient, NotifyUser, NotifySession, NotifyTopic, Broadcast
 
-	opts    *Options
-	log     *slog.Logger
-	broker  Broker
-	owned   bool // the broker is the hub's own, and closed with it
-	engine  *engine.Engine
-	pub     *publisher
-	counts  *counts
-	janitor *janitor
+	opts   *Options
+	log    *slog.Logger
+	broker Broker
+	owned  bool // the broker is the hub's own, and closed with it
+	// authenticates says that the authorizer knows who somebody is.
+	authenticates bool
+	engine        *engine.Engine
+	pub           *publisher
+	counts        *counts
+	janitor       *janitor
 
 	lingering atomic.Int64 // refused streams that wait for their notice to arrive
 
@@ -43,17 +45,21 @@ type Hub struct {
 	conns    *registry
 	history  *history
 	state    hubState
-	admitted int           // streams being served or about to be
-	ofUser   tally[string] // of those, by user
-	ofIP     tally[netip.Prefix]
-	warm     Position      // what the log held at the start: until it is routed, streams are refused
-	starts   int           // how often reading what it held had to begin again
-	progress chan struct{} // closed when more was routed; nil when nobody waits for it
-	skew     time.Duration // the log's clock, ahead of ours
-	shaky    error         // why the log can't be followed at the moment; nil when it is
-	tailing  time.Time     // since when it is; zero while it is not
-	owed     Position      // what the log had at owedAt, to be routed by this node
-	owedAt   time.Time
+	admitted int                 // streams being served or about to be
+	attempts *rate[netip.Prefix] // streams, by address
+	sends    *rate[string]       // over HTTP, by who sends
+
+	ofUser       tally[string] // of those, by user
+	ofIP         tally[netip.Prefix]
+	warm         Position             // what the log held at the start: until it is routed, streams are refused
+	refusedUntil map[Target]time.Time // users and sessions that are refused
+	starts       int                  // how often reading what it held had to begin again
+	progress     chan struct{}        // closed when more was routed; nil when nobody waits for it
+	skew         time.Duration        // the log's clock, ahead of ours
+	shaky        error                // why the log can't be followed at the moment; nil when it is
+	tailing      time.Time            // since when it is; zero while it is not
+	owed         Position             // what the log had at owedAt, to be routed by this node
+	owedAt       time.Time
 }
 
 type hubState uint8
@@ -73,12 +79,14 @@ func New(o *Options) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tidings: options: %w", err)
 	}
-	h := &Hub{opts: opts, log: opts.Logger, broker: opts.Broker, counts: newCounts()}
+	h := &Hub{opts: opts, log: opts.Logger, broker: opts.Broker, counts: newCounts(), authenticates: authenticates(opts.Authorizer)}
 	if h.broker == nil {
 		h.broker = NewMemoryBroker(&MemoryOptions{IdempotencyWindow: opts.IdempotencyWindow})
 		h.owned = true
 	}
 	h.ofUser, h.ofIP = newTally[string](opts.MaxConnectionsPerUser), newTally[netip.Prefix](opts.MaxConnectionsPerIP)
+	h.attempts, h.sends = newRate[netip.Prefix](opts.MaxConnectsPerSecondPerIP), newRate[string](opts.MaxSendsPerSecond)
+	h.refusedUntil = make(map[Target]time.Time)
 	h.Notifier = Notifier{h}
 	h.closed = make(chan struct{})
 	h.ctx, h.stop = context.WithCancel(context.Background())
@@ -111,7 +119,7 @@ func New(o *Options) (*Hub, error) {
 // Send sends an event: it is checked, appended to the log, and queued for every connection of this node that matches,
 // before Send returns. See [Sender].
 func (h *Hub) Send(ctx context.Context, e Event) (Receipt, error) {
-	s, err := h.submit(e)
+	s, err := h.submit(e, nil)
 	if err == nil {
 		var r Receipt
 		if r, err = h.pub.wait(ctx, s); err == nil {
@@ -122,9 +130,15 @@ func (h *Hub) Send(ctx context.Context, e Event) (Receipt, error) {
 	return Receipt{}, h.sendFailed(err)
 }
 
-// submit checks an event and queues it for the log.
-func (h *Hub) submit(e Event) (*send, error) {
+// submit checks an event and queues it for the log. by is what its sender may do; nil is this program itself.
+func (h *Hub) submit(e Event, by *Grant) (*send, error) {
 	rec, err := e.record(h.opts)
+	if err == nil && h.authenticates {
+		err = checkLabels(rec.Targets, rec.Exclude)
+	}
+	if err == nil && by != nil {
+		err = by.restrict(&rec)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +165,9 @@ func (h *Hub) register(j *join) (bool, error) {
 	defer h.mu.Unlock()
 	if h.state != hubOpen {
 		return false, errDraining
+	}
+	if h.refusesLocked(j.c.userID, j.c.sessionID) {
+		return false, errSignedOut
 	}
 	const most = 64 // events copied under the lock
 	numbers, _, more := h.history.since(j.at, j.keys, h.logTime(), most, int64(h.opts.MaxQueuedBytes))
@@ -226,7 +243,7 @@ func (h *Hub) matching(t Target) []*conn {
 	found := h.conns.under(t.key())
 	cs := make([]*conn, 0, found.len())
 	for c := range found.all {
-		if c.meets(t) {
+		if c.has(t) {
 			cs = append(cs, c)
 		}
 	}
@@ -246,12 +263,16 @@ func (h *Hub) describe(c *conn) Connection {
 }
 
 // Disconnect ends the live connections of this node that meet the target, with reason "kicked", and returns how many.
-// They may come back: to keep them away is the Authorizer's business. The zero Target is refused with [ErrNoTarget].
+// They may come back: [Hub.Refuse] keeps them away. The zero Target is refused with [ErrNoTarget].
 func (h *Hub) Disconnect(t Target) (int, error) {
 	if t.IsZero() {
 		return 0, fmt.Errorf("tidings: disconnect: %w", &InvalidError{Field: "target", Reason: "has no condition", Err: ErrNoTarget, Hint: "name a clientId, userId, sessionId or topic"})
 	}
-	if err := t.check("target"); err != nil {
+	err := t.check("target")
+	if err == nil && h.authenticates {
+		err = checkLabels([]Target{t}, Target{})
+	}
+	if err != nil {
 		return 0, fmt.Errorf("tidings: disconnect: %w", err)
 	}
 	cs := h.matching(t)

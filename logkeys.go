@@ -15,6 +15,7 @@ const (
 	logGap          = "the log lost events: every connection gets a gap"
 	logDraining     = "draining"
 	logClosed       = "closed"
+	logKicked       = "disconnected by a call"
 
 	keyClient      = "clientId"
 	keyConnection  = "connectionId"
@@ -31,6 +32,10 @@ const (
 	keyStatus      = "status"
 	keyProto       = "proto"
 	keyConnections = "connections"
+	keyTarget      = "target"
+	keyBy          = "by"
+	keyPath        = "path"
+	keyUntil       = "until"
 )
 
 // logAttrs says who a connection is.

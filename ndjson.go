@@ -35,7 +35,7 @@ type lineAnswer struct {
 }
 
 // sendLines answers each line with its receipt or a problem. A line that is refused does not stop the others.
-func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request) {
+func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request, by *Grant) {
 	rc := http.NewResponseController(w)
 	_ = rc.EnableFullDuplex() // HTTP/2 always is
 	w.Header().Set("Content-Type", ndjsonType)
@@ -46,7 +46,7 @@ func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request) {
 	read := make(chan lineEnd, 1) // why there are no more lines
 	go func() {
 		defer close(answers)
-		read <- h.readLines(r, rc, answers)
+		read <- h.readLines(r, rc, by, answers)
 	}()
 	var closing sync.WaitGroup
 	over := make(chan struct{})
@@ -57,10 +57,10 @@ func (h *Hub) sendLines(w http.ResponseWriter, r *http.Request) {
 		case <-over:
 		}
 	})
-	if h.writeAnswers(w, r, rc, answers) != nil {
+	if h.writeAnswers(w, r, rc, by, answers) != nil {
 		_ = rc.SetReadDeadline(time.Unix(1, 0)) // the client is gone: end the reader
 		for a := range answers {
-			_ = h.answerLine(r, io.Discard, a)
+			_ = h.answerLine(r, io.Discard, by, a)
 		}
 	}
 	end := <-read
@@ -88,11 +88,11 @@ const (
 )
 
 // writeAnswers writes the answers in order until there are no more, or the client is gone.
-func (h *Hub) writeAnswers(w io.Writer, r *http.Request, rc *http.ResponseController, answers <-chan lineAnswer) error {
+func (h *Hub) writeAnswers(w io.Writer, r *http.Request, rc *http.ResponseController, by *Grant, answers <-chan lineAnswer) error {
 	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
 	out := bufio.NewWriterSize(w, 16<<10)
 	for a := range answers {
-		if err := h.answerLine(r, out, a); err != nil {
+		if err := h.answerLine(r, out, by, a); err != nil {
 			return err
 		}
 		if len(answers) > 0 {
@@ -110,7 +110,7 @@ func (h *Hub) writeAnswers(w io.Writer, r *http.Request, rc *http.ResponseContro
 }
 
 // readLines submits each line, until there are no more.
-func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers chan<- lineAnswer) lineEnd {
+func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, by *Grant, answers chan<- lineAnswer) lineEnd {
 	lines := bufio.NewReaderSize(r.Body, 32<<10)
 	for {
 		_ = rc.SetReadDeadline(time.Now().Add(lineStall))
@@ -130,7 +130,10 @@ func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers ch
 			return lineBroken
 		}
 		if len(bytes.TrimSpace(line)) > 0 {
-			a := h.submitLine(line)
+			if !h.paced(r, by) {
+				return lineBroken
+			}
+			a := h.submitLine(line, by)
 			answers <- a
 			if errors.Is(a.err, ErrClosed) {
 				return lineBroken
@@ -143,12 +146,32 @@ func (h *Hub) readLines(r *http.Request, rc *http.ResponseController, answers ch
 	}
 }
 
-func (h *Hub) submitLine(line []byte) lineAnswer {
+// paced waits until the sender may send another line. It reports false when the client or the hub is gone.
+func (h *Hub) paced(r *http.Request, by *Grant) bool {
+	for {
+		wait := h.sends.take(senderOf(r, by))
+		if wait == 0 {
+			return true
+		}
+		select {
+		case <-time.After(wait):
+		case <-r.Context().Done():
+			return false
+		case <-h.ctx.Done():
+			return false
+		}
+	}
+}
+
+func (h *Hub) submitLine(line []byte, by *Grant) lineAnswer {
+	if err := h.valid(by); err != nil { // a request may go on for longer than its credential
+		return lineAnswer{err: err}
+	}
 	e, err := parseEvent(line)
 	if err != nil {
 		return lineAnswer{err: err}
 	}
-	s, err := h.submit(e)
+	s, err := h.submit(e, by)
 	return lineAnswer{s, err}
 }
 
@@ -172,17 +195,16 @@ func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 }
 
 // answerLine waits for a line's result and writes it.
-func (h *Hub) answerLine(r *http.Request, w io.Writer, a lineAnswer) error {
+func (h *Hub) answerLine(r *http.Request, w io.Writer, by *Grant, a lineAnswer) error {
 	var answer any
 	receipt, err := Receipt{}, a.err
 	if err == nil {
-		receipt, err = h.pub.wait(r.Context(), a.send)
+		receipt, err = h.receive(r, a.send, by)
 	}
 	if err != nil {
 		_ = h.sendFailed(err)
 		answer = ProblemOf(err).titled()
 	} else {
-		h.counts.sent.Add(1)
 		answer = receipt
 	}
 	b, err := json.Marshal(answer)

@@ -23,7 +23,8 @@ var (
 type Notifier struct{ Sender }
 
 // NotifyClient sends to the connections with the client id: the one a page chose (there may be several, such as two
-// tabs), or a connection id.
+// tabs), or a connection id. A hub whose Authorizer knows users refuses one that a page chose, because any user's page may
+// choose it: send to a [Target] that names the user, too.
 func (n Notifier) NotifyClient(ctx context.Context, clientID, eventType string, data any) (Receipt, error) {
 	return n.notify(ctx, Target{ClientID: clientID}, "clientId", eventType, data)
 }

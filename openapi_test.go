@@ -26,7 +26,7 @@ import (
 )
 
 // apiProgramPaths are described, and served by the program.
-var apiProgramPaths = []string{"/healthz", "/readyz"}
+var apiProgramPaths = []string{"/api/sse/session", "/api/sse/tickets", "/healthz", "/readyz"}
 
 func TestTheDescriptionIsWhatIsServed(t *testing.T) {
 	d := apiDescribe(t, apiServeSafe(t, tidings.Options{}))
@@ -382,6 +382,9 @@ func TestTheSchemasHaveTheFieldsOfTheGoTypes(t *testing.T) {
 		schema := d.schema(t, name)
 		var fields, required []string
 		for f := range reflect.TypeOf(v).Fields() {
+			if !f.IsExported() {
+				continue
+			}
 			field, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if field == "" || field == "-" {
 				t.Errorf("%s.%s has no JSON name", name, f.Name)
@@ -447,6 +450,9 @@ func TestEveryAnswerIsAsItIsDescribed(t *testing.T) {
 	notStored := apiServe(t, tidings.Options{Broker: &apiBroker{log, tidings.ErrNotStored}})
 	diskFull := apiServe(t, tidings.Options{Broker: &apiBroker{log, fmt.Errorf("%w (%w)", tidings.ErrStorageFull, tidings.ErrNotStored)}})
 
+	limited := apiServe(t, tidings.Options{MaxSendsPerSecond: 1})
+	limited.send(t, `{}`)
+
 	const send, connections, stats = "/api/sse/send", "/api/sse/connections", "/api/sse/stats"
 	seen := map[string]bool{}
 	for _, c := range []struct {
@@ -472,6 +478,7 @@ func TestEveryAnswerIsAsItIsDescribed(t *testing.T) {
 		{s, "POST", send + "?matched=cluster", `{}`, 200, nil},
 		{s, "GET", connections + "?scope=node", "", 200, nil},
 		{s, "GET", connections + "?scope=world", "", 400, nil},
+		{limited, "POST", send, `{}`, 429, nil},
 		{s, "GET", connections, "", 200, nil},
 		{s, "GET", connections + "?limit=1&topic=t", "", 200, nil},
 		{s, "GET", connections + "?limit=1", "", 200, nil},
@@ -485,6 +492,8 @@ func TestEveryAnswerIsAsItIsDescribed(t *testing.T) {
 		{denied, "GET", "/api/sse?userId=other", "", 403, []string{"Authorization", "good"}},
 		{s, "DELETE", connections, "", 400, nil},
 		{s, "DELETE", connections + "?userId=v", "", 200, nil},
+		{s, "DELETE", connections + "?userId=w&refuseUntil=2030-01-01T00:00:00Z", "", 200, nil},
+		{unknown, "DELETE", connections + "?userId=w&refuseUntil=2030-01-01T00:00:00Z", "", 504, nil},
 		{s, "DELETE", connections + "?user=v", "", 400, nil},
 	} {
 		header := c.header

@@ -39,6 +39,13 @@ type Options struct {
 	// that is right for everyone doesn't exist.
 	MaxConnectionsPerUser int
 	MaxConnectionsPerIP   int
+	// MaxConnectsPerSecondPerIP bounds how often one address may try to open a stream, on average and at once, whatever
+	// comes of it. Past it, tries are refused for now before the Authorizer is asked. Default: no bound, for the same
+	// reason.
+	MaxConnectsPerSecondPerIP int
+	// MaxSendsPerSecond bounds the events that one sender ([Grant.Name]) sends over HTTP, on average and at once. Past it,
+	// a single event is answered with 429, and many in one request are read no faster. Default: no bound.
+	MaxSendsPerSecond int
 	// MaxTopics bounds the topics of one stream. Default 100.
 	MaxTopics int
 	// MaxTargets bounds the targets of one event. Default 100.
@@ -136,6 +143,8 @@ func (o *Options) checkNegative() error {
 		{"MaxConnections", int64(o.MaxConnections)},
 		{"MaxConnectionsPerUser", int64(o.MaxConnectionsPerUser)},
 		{"MaxConnectionsPerIP", int64(o.MaxConnectionsPerIP)},
+		{"MaxConnectsPerSecondPerIP", int64(o.MaxConnectsPerSecondPerIP)},
+		{"MaxSendsPerSecond", int64(o.MaxSendsPerSecond)},
 		{"MaxTopics", int64(o.MaxTopics)},
 		{"MaxTargets", int64(o.MaxTargets)},
 		{"MaxEventBytes", int64(o.MaxEventBytes)},

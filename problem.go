@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Problem is a problem document (RFC 9457): what went wrong, and what to do. It is the body of every error of the HTTP
@@ -17,6 +19,9 @@ type Problem struct {
 	Detail string `json:"detail,omitempty"`
 	Field  string `json:"field,omitempty"` // which part of the request
 	Hint   string `json:"hint,omitempty"`  // what to do
+
+	challenge string        // the WWW-Authenticate header, where the credential is what is wrong
+	wait      time.Duration // what Retry-After says, where that is known
 }
 
 // The problem types.
@@ -36,6 +41,7 @@ const (
 	problemNotFound     = problemPrefix + "not-found"
 	problemMediaType    = problemPrefix + "media-type"
 	problemHeader       = problemPrefix + "header"
+	problemTooOften     = problemPrefix + "too-often"
 )
 
 // problemTitles are the fixed titles of the types: RFC 9457 wants them not to change with the occurrence.
@@ -69,6 +75,8 @@ func problemTitle(typ string) string {
 		return "Unsupported media type"
 	case problemHeader:
 		return "A header is too large"
+	case problemTooOften:
+		return "Too many requests"
 	}
 	return ""
 }
@@ -141,9 +149,16 @@ func ProblemOf(err error) *Problem {
 	}
 	if d, ok := denied(err); ok {
 		if d.Unauthenticated {
-			return &Problem{Type: problemUnauthorized, Status: http.StatusUnauthorized, Detail: d.Reason}
+			return &Problem{Type: problemUnauthorized, Status: http.StatusUnauthorized, Detail: d.Reason, challenge: d.challenge()}
 		}
-		return &Problem{Type: problemForbidden, Status: http.StatusForbidden, Detail: d.Reason}
+		p := &Problem{Type: problemForbidden, Status: http.StatusForbidden, Detail: d.Reason}
+		if d.Code != "" {
+			p.challenge = d.challenge()
+		}
+		return p
+	}
+	if e, ok := errors.AsType[*tooOftenError](err); ok {
+		return &Problem{Type: problemTooOften, Status: http.StatusTooManyRequests, Detail: e.Error(), Hint: "send again after the Retry-After header's seconds, or many events in one request, which are read as fast as they may come", wait: e.wait}
 	}
 	if e, ok := errors.AsType[*InvalidError](err); ok {
 		p := &Problem{Type: problemInvalid, Status: http.StatusBadRequest, Detail: strings.TrimSpace(e.Field + " " + e.Reason), Field: e.Field, Hint: e.Hint}
@@ -185,8 +200,14 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	head.Set("Content-Type", "application/problem+json")
 	head.Set("Cache-Control", "no-store")
 	head.Set("X-Content-Type-Options", "nosniff")
-	if p.Status == http.StatusUnauthorized && head.Get("WWW-Authenticate") == "" {
-		head.Set("WWW-Authenticate", "Bearer")
+	if p.challenge == "" && p.Status == http.StatusUnauthorized {
+		p.challenge = "Bearer"
+	}
+	if p.challenge != "" && head.Get("WWW-Authenticate") == "" {
+		head.Set("WWW-Authenticate", p.challenge)
+	}
+	if p.wait > 0 {
+		head.Set("Retry-After", strconv.Itoa(int((p.wait+time.Second-1)/time.Second)))
 	}
 	if (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusGatewayTimeout) && head.Get("Retry-After") == "" {
 		head.Set("Retry-After", "1")

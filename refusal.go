@@ -38,6 +38,7 @@ var (
 	errFull     = &refusal{"full", "this server has as many streams as it may have: come back later"}
 	errUserFull = &refusal{"user-full", "this user has as many streams as one may have: close one, or come back later"}
 	errIPFull   = &refusal{"ip-full", "your address has as many streams as one may have: close one, or come back later"}
+	errTooOften = &refusal{"ip-rate", "your address opens streams more often than one may: come back later"}
 	errDraining = &refusal{"draining", "this server is shutting down: come back, and another one will answer"}
 	errStopped  = &refusal{"stopped", "this server has stopped: come back, and another one will answer"}
 	errStarting = &refusal{"starting", "this server is still reading its log: come back in a moment"}

@@ -130,7 +130,10 @@ func (h *Hub) route(rec *Record, now time.Time) routing {
 	hd := hold(rec, h.history.newest()+1, h.history.floor.epoch, deadline)
 	h.history.add(hd)
 	r := routing{rec: &hd.Record, nonce: rec.Nonce, known: true}
-	if deadline.IsZero() || now.Before(deadline) {
+	switch {
+	case rec.Type == typeRefuse:
+		r.matched = h.refuseLocked(rec)
+	case deadline.IsZero() || now.Before(deadline):
 		r.matched, r.known = h.conns.post(hd)
 	}
 	return r

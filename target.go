@@ -9,7 +9,7 @@ import (
 // present. An empty string is an absent condition, and a target without a condition names nobody: it is refused with
 // [ErrNoTarget], because it is what a program with an unset id sends, and private data must not become a broadcast.
 type Target struct {
-	ClientID  string `json:"clientId,omitempty"`  // the id that a page chose, or a connection id
+	ClientID  string `json:"clientId,omitempty"`  // the id that a page chose, beside its user where those are known; or a connection id
 	UserID    string `json:"userId,omitempty"`    // every connection of the user
 	SessionID string `json:"sessionId,omitempty"` // every connection of the session
 	Topic     string `json:"topic,omitempty"`     // every connection that listens to the topic
@@ -109,6 +109,12 @@ const (
 	kindTopic
 )
 
+// isLabel reports whether the target finds connections by a client id that nothing vouches for: neither a user nor a
+// session is named beside it, and it is not a connection id.
+func (t Target) isLabel() bool {
+	return t.ClientID != "" && t.UserID == "" && t.SessionID == "" && !strings.HasPrefix(t.ClientID, connectionIDMark)
+}
+
 // identity is who a connection is: what targets are matched against. It doesn't change while the connection lives.
 type identity struct {
 	connectionID string // random, unguessable
@@ -116,10 +122,17 @@ type identity struct {
 	userID       string
 	sessionID    string
 	topics       []string
+	known        bool // who it is was authenticated: its client id is a label, which alone finds nobody
 }
 
-// meets reports whether the identity meets every condition of t.
+// meets reports whether the identity meets every condition of t, and may be found by them. Events that stood in the log
+// before are held to it, too.
 func (id *identity) meets(t Target) bool {
+	return id.has(t) && !(id.known && t.isLabel())
+}
+
+// has reports whether the identity has what every condition of t asks for.
+func (id *identity) has(t Target) bool {
 	if t.ClientID != "" && t.ClientID != id.clientID && t.ClientID != id.connectionID {
 		return false
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // startBrowser starts a headless Chromium, which ends with the test. Each tab is a child of the context.
-func startBrowser(t *testing.T) context.Context {
+func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless-shell"} {
@@ -34,6 +34,7 @@ func startBrowser(t *testing.T) context.Context {
 	} {
 		flags = append(flags, chromedp.Flag(flag, true))
 	}
+	flags = append(flags, more...)
 	allocator, stop := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), flags...)
 	browser, _ := chromedp.NewContext(allocator)
 	t.Cleanup(func() {

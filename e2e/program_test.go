@@ -86,8 +86,8 @@ func run(t testing.TB, flags ...string) *process {
 	}
 	lines := bufio.NewScanner(stdout)
 	for p.addr == "" && lines.Scan() {
-		if url, ok := strings.CutPrefix(lines.Text(), "Stream: http://"); ok {
-			p.addr = strings.TrimSuffix(url, "/api/sse")
+		if url, ok := strings.CutPrefix(lines.Text(), "Stream: http"); ok {
+			p.addr = strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(url, "s"), "://"), "/api/sse")
 		}
 	}
 	go func() {

@@ -251,7 +251,7 @@ func (c *benchCmd) Run(p *program) error {
 		return c.explain(err)
 	}
 	if c.Plot != "" {
-		err = errors.Join(err, os.WriteFile(c.Plot, plotOf(r), 0o644))
+		err = errors.Join(err, os.WriteFile(c.Plot, plotOf(r), 0o644)) // #nosec G306 -- a picture to show
 	}
 	if c.JSON {
 		enc := json.NewEncoder(p.stdout)

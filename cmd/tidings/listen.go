@@ -21,7 +21,8 @@ import (
 )
 
 type listenCmd struct {
-	remote `embed:""`
+	remote     `embed:""`
+	credential `embed:""`
 
 	Client      *string  `group:"identity" placeholder:"ID" help:"A client id of your choice, by which the stream is found again. Default: a random one for each connection."`
 	User        *string  `group:"identity" placeholder:"ID" help:"The user. Default: none."`
@@ -198,6 +199,7 @@ func (l *listening) connect(ctx context.Context) (alive bool, err error) {
 	}
 	req.Header.Set("Accept", sse.ContentType)
 	req.Header.Set("Cache-Control", "no-store")
+	l.cmd.present(req.Header)
 	if l.cursor != "" {
 		req.Header.Set("Last-Event-ID", l.cursor)
 	}

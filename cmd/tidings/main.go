@@ -55,6 +55,8 @@ type cli struct {
 	Send    sendCmd    `cmd:"" help:"Send an event."`
 	Listen  listenCmd  `cmd:"" help:"Listen to a stream, and print its events."`
 	Bench   benchCmd   `cmd:"" help:"Put load on a server of streams, and check what arrives."`
+	Token   tokenCmd   `cmd:"" help:"Make a token, or look at one."`
+	Config  configCmd  `cmd:"" help:"Check a configuration."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -76,6 +78,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "door", Title: "Where it listens, and to whom:"},
+			{Key: "auth", Title: "Who somebody is, and what they may do (with none of these, everyone may do everything, on loopback):"},
+			{Key: "tls", Title: "TLS:"},
 			{Key: "stream", Title: "Streams:"},
 			{Key: "limit", Title: "Limits:"},
 			{Key: "history", Title: "History:"},

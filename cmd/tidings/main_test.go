@@ -165,7 +165,11 @@ func eventually(t testing.TB, what string, holds func() bool) {
 func serve(t testing.TB, args ...string) (url string, _ *command) {
 	t.Helper()
 	c := begin(t, append([]string{"serve", "--addr", "127.0.0.1:0", "--drain-window", "50ms"}, args...)...)
-	demo, ok := strings.CutPrefix(c.line(), "Demo: ")
+	line := c.line()
+	if stream, authenticated := strings.CutPrefix(line, "Stream: "); authenticated {
+		return strings.TrimSuffix(stream, "/api/sse"), c
+	}
+	demo, ok := strings.CutPrefix(line, "Demo: ")
 	if !ok {
 		t.Fatalf("it printed %q", demo)
 	}

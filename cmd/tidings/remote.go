@@ -38,6 +38,18 @@ func (r *remote) shown() string {
 	return u.Redacted()
 }
 
+// credential is what a command presents to the server.
+type credential struct {
+	Token string `env:"TIDINGS_TOKEN" placeholder:"TOKEN" help:"A token or an API key, where the server asks for one. It is seen in the list of processes: prefer the variable. Default: none."`
+}
+
+// present puts the credential into a request's header.
+func (c credential) present(h http.Header) {
+	if c.Token != "" {
+		h.Set("Authorization", "Bearer "+c.Token)
+	}
+}
+
 // explain says what to do about a server that can't be reached.
 func (r *remote) explain(err error) error {
 	if errors.Is(err, syscall.ECONNREFUSED) {

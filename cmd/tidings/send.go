@@ -17,7 +17,8 @@ import (
 )
 
 type sendCmd struct {
-	remote `embed:""`
+	remote     `embed:""`
+	credential `embed:""`
 
 	Type string  `placeholder:"NAME" help:"The event's type: what addEventListener listens to. Default: message."`
 	Data *string `arg:"" optional:"" help:"The event's data as JSON, or - to read it from stdin. Default: null."`
@@ -111,7 +112,7 @@ func (c *sendCmd) Run(p *program) error {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	defer transport.CloseIdleConnections()
 	if c.NDJSON {
-		return c.explain(sendLines(p, &http.Client{Transport: transport}, base+"/send"))
+		return c.explain(c.sendLines(p, &http.Client{Transport: transport}, base+"/send"))
 	}
 	e, err := c.event()
 	if err != nil {
@@ -121,7 +122,9 @@ func (c *sendCmd) Run(p *program) error {
 		return err
 	}
 	const within = 10 * time.Second // for each try
-	sender, err := tidings.NewRemote(base, &tidings.RemoteOptions{Client: &http.Client{Transport: transport, Timeout: within}})
+	header := http.Header{}
+	c.present(header)
+	sender, err := tidings.NewRemote(base, &tidings.RemoteOptions{Header: header, Client: &http.Client{Transport: transport, Timeout: within}})
 	if err != nil {
 		return err
 	}
@@ -174,7 +177,7 @@ func (c *sendCmd) print(stdout io.Writer, r tidings.Receipt) error {
 }
 
 // sendLines sends stdin as it is, and prints the answers as they come.
-func sendLines(p *program, client *http.Client, url string) error {
+func (c *sendCmd) sendLines(p *program, client *http.Client, url string) error {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, io.NopCloser(p.stdin))
@@ -183,6 +186,7 @@ func sendLines(p *program, client *http.Client, url string) error {
 	}
 	req.ContentLength = -1 // as long as stdin is
 	req.Header.Set("Content-Type", "application/x-ndjson")
+	c.present(req.Header)
 	res, err := client.Do(req)
 	if err != nil {
 		return err

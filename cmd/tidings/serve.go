@@ -19,7 +19,11 @@ type serveCmd struct {
 func (serveCmd) Help() string {
 	return `Lengths of time are written like 30s, 1m30s or 500ms; sizes like 64MiB, 1MB or 65536 (bytes). What stands behind a flag's = is its default.
 
-There is no authentication yet. So it listens on loopback only, and refuses what comes through a proxy, from other sites' pages, or by a name that isn't its own.
+Without authentication it listens on loopback only, and refuses what comes through a proxy, from other sites' pages, or by a name that isn't its own. To be reached by others, it needs to know who they are:
+
+  TIDINGS_JWT_SECRET=... TIDINGS_API_KEY=... tidings serve --addr :8080
+
+Pages then listen with tokens that your back end signs with the secret, and back ends send with the key.
 
 SIGTERM and SIGINT (Ctrl-C) end it in order: clients are told to come back, over the drain window. A second one ends it at once.`
 }
@@ -30,7 +34,13 @@ func (c *serveCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stdout, "Demo: %s\nStream: %s\n", srv.DemoURL(), srv.StreamURL())
+	if url := srv.DemoURL(); url != "" {
+		fmt.Fprintf(p.stdout, "Demo: %s\n", url)
+	}
+	fmt.Fprintf(p.stdout, "Stream: %s\n", srv.StreamURL())
+	if url := srv.AdminURL(); url != "" {
+		fmt.Fprintf(p.stdout, "Metrics: %s/metrics\n", url)
+	}
 	return srv.Run(p.ctx)
 }
 
@@ -104,7 +114,7 @@ func (r *fileResolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (
 		return nil, nil
 	}
 	value := s.Values[0]
-	if flag.IsSlice() && s.List {
+	if flag.IsSlice() { // a single value is one, whatever it holds
 		value = kong.JoinEscaped(s.Values, flag.Tag.Sep)
 	}
 	// Parsed here for the error's sake: kong doesn't know of lines.

@@ -14,12 +14,9 @@ import (
 
 // listen opens the server's listener, on loopback unless the configuration allows more.
 func listen(ctx context.Context, cfg *Config) (net.Listener, error) {
-	at, err := resolve(ctx, cfg.Addr)
+	at, err := cfg.mayListen(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if !at.loopback && !cfg.Insecure {
-		return nil, fmt.Errorf("refusing to listen on %s: it is not loopback, and without authentication whoever reaches it could listen as anyone and send to anyone. Listen on loopback (--addr 127.0.0.1:8080), or, where everybody who can reach it is trusted, add --insecure", cfg.Addr)
 	}
 	lc := net.ListenConfig{Control: tidings.ListenControl(cfg.options())}
 	if runtime.GOOS == "linux" {
@@ -30,6 +27,18 @@ func listen(ctx context.Context, cfg *Config) (net.Listener, error) {
 		return nil, listenError(cfg.Addr, err)
 	}
 	return ln, nil
+}
+
+// mayListen returns where to listen, unless that would let everybody in.
+func (c *Config) mayListen(ctx context.Context) (address, error) {
+	at, err := resolve(ctx, c.Addr)
+	if err != nil {
+		return address{}, err
+	}
+	if !at.loopback && !c.Insecure && !c.authenticates() {
+		return address{}, fmt.Errorf("refusing to listen on %s: it is not loopback, and without authentication whoever reaches it could listen as anyone and send to anyone. Set TIDINGS_JWT_SECRET to the secret that your tokens are signed with (and TIDINGS_API_KEY to a key for your back ends), or listen on loopback (--addr 127.0.0.1:8080), or, where everybody who can reach it is trusted, add --insecure", c.Addr)
+	}
+	return at, nil
 }
 
 // An address is where to listen, resolved once, so that what was checked is what is listened on.

@@ -22,21 +22,54 @@ type Config struct {
 	AllowOrigin []string `group:"door" env:"TIDINGS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"An origin (https://app.example.com) whose pages may use this server from a browser, beside those on localhost. Repeatable. Default: none."`
 	Insecure    bool     `group:"door" env:"TIDINGS_INSECURE" help:"Listen beyond loopback, and behind a proxy, without authentication: whoever reaches the address can listen as anyone and send to anyone. Default: off."`
 
+	TrustedProxy       []string `group:"door" env:"TIDINGS_TRUSTED_PROXY" placeholder:"ADDRESS" help:"An IP address or a network (10.0.0.0/8) of a proxy in front of the server, whose word for the client's address is taken. Repeatable. Default: none."`
+	TrustedProxyHeader string   `group:"door" env:"TIDINGS_TRUSTED_PROXY_HEADER" default:"x-forwarded-for" enum:"x-forwarded-for,forwarded" help:"The header that these proxies write: x-forwarded-for or forwarded (RFC 7239). The other one is whatever the client sent."`
+
+	JWTSecret       []string `group:"auth" name:"jwt-secret" env:"TIDINGS_JWT_SECRET" sep:" " placeholder:"SECRET" help:"The secret that tokens are signed with (HS256, HS384, HS512), 32 characters at least. Repeatable, for rotation; in the variable with spaces between. It is seen in the list of processes: prefer the variable or the file. Default: none."`
+	JWTKeyFile      []string `group:"auth" name:"jwt-key-file" env:"TIDINGS_JWT_KEY_FILE" placeholder:"FILE" help:"A PEM file with public keys that verify tokens (RS, PS, ES, EdDSA). Repeatable. Default: none."`
+	JWKSURL         string   `group:"auth" name:"jwks-url" env:"TIDINGS_JWKS_URL" placeholder:"URL" help:"Where the identity provider publishes its keys as a JWK Set. Default: none."`
+	JWTIssuer       string   `group:"auth" name:"jwt-issuer" env:"TIDINGS_JWT_ISSUER" placeholder:"ISS" help:"What a token's iss must be. Needed with public keys. Default: not checked."`
+	JWTAudience     []string `group:"auth" name:"jwt-audience" env:"TIDINGS_JWT_AUDIENCE" placeholder:"AUD" help:"What a token's aud must hold one of. Needed with public keys. Repeatable. Default: not checked."`
+	JWTAnyIssuer    bool     `group:"auth" name:"jwt-any-issuer" env:"TIDINGS_JWT_ANY_ISSUER" help:"Don't check iss, though others have keys of the same provider. Default: off."`
+	JWTAnyAudience  bool     `group:"auth" name:"jwt-any-audience" env:"TIDINGS_JWT_ANY_AUDIENCE" help:"Don't check aud: tokens that were made for other programs are accepted. Default: off."`
+	JWTNoExpiry     bool     `group:"auth" name:"jwt-allow-no-expiry" env:"TIDINGS_JWT_ALLOW_NO_EXPIRY" help:"Accept tokens without exp, which are valid for ever. Default: off."`
+	JWTLeeway       Duration `group:"auth" name:"jwt-leeway" env:"TIDINGS_JWT_LEEWAY" default:"5s" help:"How long before its nbf a token is accepted."`
+	JWTUserClaim    string   `group:"auth" name:"jwt-user-claim" env:"TIDINGS_JWT_USER_CLAIM" default:"sub" help:"The claim that names the user."`
+	JWTSessionClaim string   `group:"auth" name:"jwt-session-claim" env:"TIDINGS_JWT_SESSION_CLAIM" default:"sid" help:"The claim that names the session."`
+	JWTTopicsClaim  string   `group:"auth" name:"jwt-topics-claim" env:"TIDINGS_JWT_TOPICS_CLAIM" default:"topics" help:"The claim that lists the topics that may be listened to, exact or with a * at the end."`
+	JWTSendClaim    string   `group:"auth" name:"jwt-send-claim" env:"TIDINGS_JWT_SEND_CLAIM" default:"send" help:"The claim that lists to whom may be sent: *, self, user:ID, session:ID, topic:NAME."`
+	QueryToken      bool     `group:"auth" name:"allow-query-token" env:"TIDINGS_ALLOW_QUERY_TOKEN" help:"Accept tokens as access_token in the URL, which others log. Default: off."`
+	APIKey          []string `group:"auth" name:"api-key" env:"TIDINGS_API_KEY" sep:" " placeholder:"[NAME:]KEY" help:"A key that a back end may send with, 20 random characters at least, or sha256: and its hash in hex. Repeatable. Default: none."`
+	AdminKey        []string `group:"auth" name:"admin-key" env:"TIDINGS_ADMIN_KEY" sep:" " placeholder:"[NAME:]KEY" help:"A key that may also list and end connections, and read statistics. Repeatable. Default: none."`
+	SessionSecret   []string `group:"auth" name:"session-secret" env:"TIDINGS_SESSION_SECRET" sep:" " placeholder:"SECRET" help:"What session cookies and tickets are signed with, 32 characters at least, the same on every node. Repeatable: the first signs. Default: made from the jwt-secret, or else random."`
+	SessionMaxAge   Duration `group:"auth" name:"session-max-age" env:"TIDINGS_SESSION_MAX_AGE" default:"12h" help:"How long a session cookie is valid, at most: it never outlives its token."`
+
+	TLSCert    string   `group:"tls" name:"tls-cert" env:"TIDINGS_TLS_CERT" placeholder:"FILE" help:"PEM file with the certificate and its chain. It is read again when it changes. Default: no TLS."`
+	TLSKey     string   `group:"tls" name:"tls-key" env:"TIDINGS_TLS_KEY" placeholder:"FILE" help:"PEM file with its private key. Default: none."`
+	ACMEDomain []string `group:"tls" name:"acme-domain" env:"TIDINGS_ACME_DOMAIN" placeholder:"NAME" help:"A host name to get a certificate for by itself, from Let's Encrypt, whose terms you accept with it: the server must be reached as its port 443. Repeatable. Default: none."`
+	ACMEEmail  string   `group:"tls" name:"acme-email" env:"TIDINGS_ACME_EMAIL" placeholder:"ADDRESS" help:"Where the certificate authority writes to if something is wrong. Default: nowhere."`
+	ACMEDir    string   `group:"tls" name:"acme-dir" env:"TIDINGS_ACME_DIR" placeholder:"DIR" help:"Where certificates and their keys are kept. Nodes that share it share them. Needed with acme-domain. Default: none."`
+	ACMECA     string   `group:"tls" name:"acme-ca" env:"TIDINGS_ACME_CA" placeholder:"URL" help:"The directory of another ACME certificate authority. Default: Let's Encrypt."`
+
+	AdminAddr string `group:"door" env:"TIDINGS_ADMIN_ADDR" placeholder:"HOST:PORT" help:"Where to serve metrics (/metrics) and profiles (/debug/pprof/). Without a host it is on loopback; beyond it, the admin key is needed. Default: nowhere."`
+
 	HeartbeatInterval Duration `group:"stream" env:"TIDINGS_HEARTBEAT_INTERVAL" default:"30s" help:"How long a stream may be silent before a heartbeat is sent."`
 	ConnectionTimeout Duration `group:"stream" env:"TIDINGS_CONNECTION_TIMEOUT" default:"60s" help:"How long a peer may leave what was sent unacknowledged before its connection is given up. More than the heartbeat interval."`
 	RetryInterval     Duration `group:"stream" env:"TIDINGS_RETRY_INTERVAL" default:"3s" help:"How long clients are told to wait before they reconnect, on average: each is told half to one and a half of it."`
 	DrainWindow       Duration `group:"stream" env:"TIDINGS_DRAIN_WINDOW" default:"5s" help:"The time over which streams are ended at shutdown, so that clients don't all come back at once."`
 
-	MaxConnections        Count `group:"limit" env:"TIDINGS_MAX_CONNECTIONS" default:"100000" help:"Streams at a time. Further ones are told to come back."`
-	MaxConnectionsPerUser Bound `group:"limit" env:"TIDINGS_MAX_CONNECTIONS_PER_USER" default:"0" help:"The same, of one user. 0 is no bound."`
-	MaxConnectionsPerIP   Bound `group:"limit" env:"TIDINGS_MAX_CONNECTIONS_PER_IP" default:"0" help:"The same, of one IPv4 address or IPv6 /64 network, as the TCP connection has it: behind a proxy, all have the proxy's. 0 is no bound."`
-	MaxTopics             Count `group:"limit" env:"TIDINGS_MAX_TOPICS" default:"100" help:"Topics of one stream."`
-	MaxTargets            Count `group:"limit" env:"TIDINGS_MAX_TARGETS" default:"100" help:"Targets of one event."`
-	MaxEventBytes         Size  `group:"limit" env:"TIDINGS_MAX_EVENT_BYTES" default:"1MiB" help:"Data of one event, and the request or the line that sends it."`
-	MaxQueuedEvents       Count `group:"limit" env:"TIDINGS_MAX_QUEUED_EVENTS" default:"1024" help:"Events that wait for one client that doesn't read. Past it, its stream ends and resumes from history."`
-	MaxQueuedBytes        Size  `group:"limit" env:"TIDINGS_MAX_QUEUED_BYTES" default:"1MiB" help:"The same, in bytes."`
-	MaxReplayEvents       Count `group:"limit" env:"TIDINGS_MAX_REPLAY_EVENTS" default:"10000" help:"Events replayed to one stream that resumes. Past it, the client is told of a gap."`
-	MaxReplayBytes        Size  `group:"limit" env:"TIDINGS_MAX_REPLAY_BYTES" default:"16MiB" help:"The same, in bytes."`
+	MaxConnections            Count `group:"limit" env:"TIDINGS_MAX_CONNECTIONS" default:"100000" help:"Streams at a time. Further ones are told to come back."`
+	MaxConnectionsPerUser     Bound `group:"limit" env:"TIDINGS_MAX_CONNECTIONS_PER_USER" default:"0" help:"The same, of one user. 0 is no bound."`
+	MaxConnectionsPerIP       Bound `group:"limit" env:"TIDINGS_MAX_CONNECTIONS_PER_IP" default:"0" help:"The same, of one IPv4 address or IPv6 /64 network, as the TCP connection has it, or as a trusted proxy says. 0 is no bound."`
+	MaxConnectsPerSecondPerIP Bound `group:"limit" env:"TIDINGS_MAX_CONNECTS_PER_SECOND_PER_IP" name:"max-connects-per-second-per-ip" default:"0" help:"Tries to open a stream a second, of one such address, whatever comes of them. 0 is no bound."`
+	MaxSendsPerSecond         Bound `group:"limit" env:"TIDINGS_MAX_SENDS_PER_SECOND" default:"0" help:"Events a second that one API key or user sends. 0 is no bound."`
+	MaxTopics                 Count `group:"limit" env:"TIDINGS_MAX_TOPICS" default:"100" help:"Topics of one stream."`
+	MaxTargets                Count `group:"limit" env:"TIDINGS_MAX_TARGETS" default:"100" help:"Targets of one event."`
+	MaxEventBytes             Size  `group:"limit" env:"TIDINGS_MAX_EVENT_BYTES" default:"1MiB" help:"Data of one event, and the request or the line that sends it."`
+	MaxQueuedEvents           Count `group:"limit" env:"TIDINGS_MAX_QUEUED_EVENTS" default:"1024" help:"Events that wait for one client that doesn't read. Past it, its stream ends and resumes from history."`
+	MaxQueuedBytes            Size  `group:"limit" env:"TIDINGS_MAX_QUEUED_BYTES" default:"1MiB" help:"The same, in bytes."`
+	MaxReplayEvents           Count `group:"limit" env:"TIDINGS_MAX_REPLAY_EVENTS" default:"10000" help:"Events replayed to one stream that resumes. Past it, the client is told of a gap."`
+	MaxReplayBytes            Size  `group:"limit" env:"TIDINGS_MAX_REPLAY_BYTES" default:"16MiB" help:"The same, in bytes."`
 
 	HistoryEvents     Count    `group:"history" env:"TIDINGS_HISTORY_EVENTS" default:"100000" help:"Events kept, to be replayed to clients that resume."`
 	HistoryBytes      Size     `group:"history" env:"TIDINGS_HISTORY_BYTES" default:"64MiB" help:"The same, in bytes."`
@@ -164,22 +197,24 @@ func (z *Size) UnmarshalText(text []byte) error {
 // options are the hub's, without its parts.
 func (c *Config) options() *tidings.Options {
 	return &tidings.Options{
-		HeartbeatInterval:     time.Duration(c.HeartbeatInterval),
-		ConnectionTimeout:     time.Duration(c.ConnectionTimeout),
-		RetryInterval:         time.Duration(c.RetryInterval),
-		DrainWindow:           time.Duration(c.DrainWindow),
-		MaxConnections:        int(c.MaxConnections),
-		MaxConnectionsPerUser: int(c.MaxConnectionsPerUser),
-		MaxConnectionsPerIP:   int(c.MaxConnectionsPerIP),
-		MaxTopics:             int(c.MaxTopics),
-		MaxTargets:            int(c.MaxTargets),
-		MaxEventBytes:         int(c.MaxEventBytes),
-		MaxQueuedEvents:       int(c.MaxQueuedEvents),
-		MaxQueuedBytes:        int(c.MaxQueuedBytes),
-		MaxReplayEvents:       int(c.MaxReplayEvents),
-		MaxReplayBytes:        int64(c.MaxReplayBytes),
-		HoldBytes:             int64(c.HoldBytes),
-		IdempotencyWindow:     time.Duration(c.IdempotencyWindow),
+		HeartbeatInterval:         time.Duration(c.HeartbeatInterval),
+		ConnectionTimeout:         time.Duration(c.ConnectionTimeout),
+		RetryInterval:             time.Duration(c.RetryInterval),
+		DrainWindow:               time.Duration(c.DrainWindow),
+		MaxConnections:            int(c.MaxConnections),
+		MaxConnectionsPerUser:     int(c.MaxConnectionsPerUser),
+		MaxConnectionsPerIP:       int(c.MaxConnectionsPerIP),
+		MaxConnectsPerSecondPerIP: int(c.MaxConnectsPerSecondPerIP),
+		MaxSendsPerSecond:         int(c.MaxSendsPerSecond),
+		MaxTopics:                 int(c.MaxTopics),
+		MaxTargets:                int(c.MaxTargets),
+		MaxEventBytes:             int(c.MaxEventBytes),
+		MaxQueuedEvents:           int(c.MaxQueuedEvents),
+		MaxQueuedBytes:            int(c.MaxQueuedBytes),
+		MaxReplayEvents:           int(c.MaxReplayEvents),
+		MaxReplayBytes:            int64(c.MaxReplayBytes),
+		HoldBytes:                 int64(c.HoldBytes),
+		IdempotencyWindow:         time.Duration(c.IdempotencyWindow),
 	}
 }
 
@@ -197,6 +232,9 @@ func (c *Config) memory() *tidings.MemoryOptions {
 func (c *Config) check() error {
 	if c.HeartbeatInterval >= c.ConnectionTimeout {
 		return fmt.Errorf("--heartbeat-interval is %v and --connection-timeout %v: a silent connection would be given up before it is probed, so make the interval at most half of the timeout", c.HeartbeatInterval, c.ConnectionTimeout)
+	}
+	if err := c.checkTLS(); err != nil {
+		return err
 	}
 	return c.checkStore()
 }

@@ -10,10 +10,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/rs/cors"
+
 	"github.com/tidings-sse/tidings"
 )
 
-// The door of open mode. There is no authentication: whoever can reach the server is trusted, and it is reached by
+// The door decides which pages, and by which names, may use the server at all. What a request may do is the authorizer's
+// business, behind it.
+//
+// Without authentication the server is open: whoever can reach the server is trusted, and it is reached by
 // programs on this machine only. Three things make others look like such a program, and each is refused before anything
 // is registered, on every route:
 //
@@ -22,19 +27,36 @@ import (
 //   - a proxy on this machine, behind which the whole internet looks like loopback: what it forwards says so. (One that
 //     is configured to say nothing can't be told from a local program. Nothing in a request could.)
 //
+// With authentication, none of these is anybody's program. What is left to refuse are pages of other sites, which a browser
+// would let act with its user's cookie, or only hold a stream open: an Origin must be allowed, or be that of the Host.
+//
 // Config.Insecure lifts the third, so that a proxy can be used at all, and lets a page use the server it came from
 // whatever its name; the Host of that name must still be allowed.
 type door struct {
 	hosts    []string // allowed, beside IP addresses and localhost; canonical
 	origins  []string // allowed, beside those on loopback
+	open     bool     // there is no authentication
 	insecure bool
 	log      *slog.Logger
-	next     http.Handler // set before the first request
+	csrf     *http.CrossOriginProtection
+	next     http.Handler // what cors passes on to, set by behind before the first request
+}
+
+// behind sets what is behind the door.
+func (d *door) behind(next http.Handler) {
+	d.next = cors.New(cors.Options{
+		AllowOriginVaryRequestFunc: func(*http.Request, string) (bool, []string) { return true, nil }, // check has refused others
+		AllowedMethods:             []string{http.MethodGet, http.MethodPost, http.MethodDelete},
+		AllowedHeaders:             []string{"Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID"},
+		ExposedHeaders:             []string{"Retry-After", "WWW-Authenticate"},
+		MaxAge:                     600, // seconds
+		AllowCredentials:           !d.open,
+	}).Handler(next)
 }
 
 // newDoor returns a door with nothing behind it yet. It refuses names and origins that no request could match.
 func newDoor(cfg *Config, log *slog.Logger) (*door, error) {
-	d := &door{insecure: cfg.Insecure, log: log}
+	d := &door{open: !cfg.authenticates(), insecure: cfg.Insecure, log: log, csrf: http.NewCrossOriginProtection()}
 	for _, h := range cfg.AllowHost {
 		name, ok := parseAuthority(h)
 		if !ok || name.port != "" || name.ip.IsValid() {
@@ -52,66 +74,61 @@ func newDoor(cfg *Config, log *slog.Logger) (*door, error) {
 }
 
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// What is answered depends on the origin: a cache must not give one's answer to another.
-	w.Header().Add("Vary", "Origin")
-	origin, problem := d.check(r)
-	if problem != nil {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if problem := d.check(r); problem != nil {
+		// What is answered depends on the origin: a cache must not give one's answer to another.
+		w.Header().Add("Vary", "Origin")
 		d.log.LogAttrs(r.Context(), slog.LevelWarn, logRefused,
 			slog.Int(keyStatus, problem.Status), slog.String(keyReason, problem.Detail), slog.String(keyRemote, r.RemoteAddr),
 			slog.String(keyMethod, r.Method), slog.String(keyPath, r.URL.Path))
 		problem.ServeHTTP(w, r)
 		return
 	}
-	if origin != "" {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
-		w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
-		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-			w.Header().Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
-			w.Header().Set("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID, Idempotency-Key, Cache-Control")
-			w.Header().Set("Access-Control-Max-Age", "600") // seconds
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-	}
 	d.next.ServeHTTP(w, r)
 }
 
-// check returns the request's origin, if it has one, or why it is refused.
-func (d *door) check(r *http.Request) (origin string, _ *tidings.Problem) {
+// check returns why the request is refused; nil if it isn't.
+func (d *door) check(r *http.Request) *tidings.Problem {
 	host, ok := parseAuthority(r.Host)
 	if !ok {
-		return "", &tidings.Problem{
+		return &tidings.Problem{
 			Type: problemInvalid, Status: http.StatusBadRequest, Field: "Host",
 			Detail: fmt.Sprintf("the Host %q is not a host and a port", r.Host), Hint: "address the server as the URL it printed at its start does",
 		}
 	}
-	if !host.isLocal() && !host.ip.IsValid() && !slices.Contains(d.hosts, host.host) {
-		return "", &tidings.Problem{
+	// A name that somebody else points here gets a browser to send nothing that is worth having where there is
+	// authentication: cookies belong to names.
+	named := d.open || len(d.hosts) > 0
+	if named && !host.isLocal() && !host.ip.IsValid() && !slices.Contains(d.hosts, host.host) {
+		return &tidings.Problem{
 			Type: problemMisdirected, Title: "Not a name of this server", Status: http.StatusMisdirectedRequest, Field: "Host",
 			Detail: fmt.Sprintf("the Host %q is not a name of this server", r.Host),
 			Hint:   fmt.Sprintf("use localhost or an IP address, or start the server with --allow-host %s", host.host),
 		}
 	}
-	if name := forwarded(r.Header); name != "" && !d.insecure {
-		return "", &tidings.Problem{
+	if name := forwarded(r.Header); name != "" && d.open && !d.insecure {
+		return &tidings.Problem{
 			Type: problemForbidden, Status: http.StatusForbidden, Field: name,
 			Detail: fmt.Sprintf("the request came through a proxy: it has the header %s", name),
-			Hint:   "without authentication this server answers local programs only; start it with --insecure if everybody who can reach the proxy is trusted",
+			Hint:   "without authentication this server answers local programs only: start it with TIDINGS_JWT_SECRET set, or with --insecure if everybody who can reach the proxy is trusted",
 		}
 	}
 	values, sent := r.Header["Origin"]
 	if !sent {
-		return "", d.checkSite(r)
+		return d.checkSite(r)
 	}
-	if len(values) == 1 && d.allows(values[0], r.Host, host) {
-		return values[0], nil
+	if len(values) == 1 && d.allows(values[0], r, host) {
+		return nil
 	}
 	value := strings.Join(values, ", ")
-	hint := "pages on localhost may use this server; for pages of another site, start it with --allow-origin and their origin"
+	hint := "pages of this server's own origin may use it; for pages of another one, start it with --allow-origin and their origin"
+	if d.open {
+		hint = "pages on localhost may use this server; for pages of another site, start it with --allow-origin and their origin"
+	}
 	if value == "null" {
 		hint = "the page was opened from a file, a sandboxed frame or a redirect: serve it from localhost, or from an origin that is allowed with --allow-origin"
 	}
-	return "", &tidings.Problem{
+	return &tidings.Problem{
 		Type: problemForbidden, Status: http.StatusForbidden, Field: "Origin",
 		Detail: fmt.Sprintf("pages of the origin %q may not use this server", value), Hint: hint,
 	}
@@ -120,18 +137,23 @@ func (d *door) check(r *http.Request) (origin string, _ *tidings.Problem) {
 // checkSite refuses what another site's page embeds, such as an image whose address is a stream: it could read nothing,
 // but would be registered. Following a link is not that.
 func (d *door) checkSite(r *http.Request) *tidings.Problem {
-	if r.Header.Get("Sec-Fetch-Site") != "cross-site" || r.Header.Get("Sec-Fetch-Mode") == "navigate" {
+	site, follows := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Sec-Fetch-Mode") == "navigate"
+	embeds := site == "cross-site" && !follows
+	if !d.open { // a cookie comes along: also from another port or subdomain, and a link to a stream opens it
+		embeds = (site == "cross-site" || site == "same-site") && (!follows || strings.HasPrefix(r.URL.Path, streamPath))
+	}
+	if !embeds && d.csrf.Check(r) == nil {
 		return nil
 	}
 	return &tidings.Problem{
 		Type: problemForbidden, Status: http.StatusForbidden, Field: "Sec-Fetch-Site",
-		Detail: "a page of another site embeds this", Hint: "use EventSource or fetch, from an origin that is allowed with --allow-origin",
+		Detail: "a page of another site embeds this, or sends it", Hint: "use EventSource or fetch, from an origin that is allowed with --allow-origin",
 	}
 }
 
-// allows reports whether pages of the origin may use the server: those on loopback, those that were allowed, and those
-// that the server itself gave under a name that was.
-func (d *door) allows(origin, authority string, host authority) bool {
+// allows reports whether pages of the origin may use the server: those that were allowed, and, where it is open, those on
+// loopback and those that the server itself gave under a name that was; where there is authentication, its own.
+func (d *door) allows(origin string, r *http.Request, host authority) bool {
 	if slices.Contains(d.origins, strings.ToLower(origin)) {
 		return true
 	}
@@ -143,10 +165,13 @@ func (d *door) allows(origin, authority string, host authority) bool {
 	if !ok {
 		return false
 	}
+	same := strings.EqualFold(rest, r.Host)
+	if !d.open {
+		return same && (scheme == "https" || r.TLS == nil) // who changed the plain page on its way is not its site
+	}
 	if from.isLocal() || from.ip.IsLoopback() {
 		return true
 	}
-	same := strings.EqualFold(rest, authority)
 	return same && (d.insecure || slices.Contains(d.hosts, host.host))
 }
 

@@ -227,12 +227,27 @@ func TestAPreflightSaysWhatAllowedOriginsMaySend(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"Access-Control-Allow-Origin":  "http://localhost:3000",
-		"Access-Control-Allow-Methods": "GET, POST, DELETE",
-		"Access-Control-Allow-Headers": "Content-Type, Last-Event-ID, Idempotency-Key, Cache-Control",
-		"Vary":                         "Origin",
+		"Access-Control-Allow-Methods": "POST",
+		"Access-Control-Allow-Headers": "content-type,idempotency-key",
+		"Vary":                         "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
 	} {
 		if got := res.Header.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	for method, headers := range map[string]string{
+		"GET": "authorization,cache-control,last-event-id", "POST": "authorization,content-type,idempotency-key", "DELETE": "authorization",
+	} {
+		res, _ := r.raw(t, "OPTIONS /api/sse/send HTTP/1.1", "Host: localhost", "Origin: http://localhost:3000",
+			"Access-Control-Request-Method: "+method, "Access-Control-Request-Headers: "+headers)
+		if got := res.Header.Get("Access-Control-Allow-Headers"); got != headers {
+			t.Errorf("%s: Access-Control-Allow-Headers is %q, want %q", method, got, headers)
+		}
+	}
+	for _, refused := range [][]string{{"Access-Control-Request-Method: PUT"}, {"Access-Control-Request-Method: GET", "Access-Control-Request-Headers: x-custom"}} {
+		res, _ := r.raw(t, "OPTIONS /api/sse HTTP/1.1", append(refused, "Host: localhost", "Origin: http://localhost:3000")...)
+		if res.Header.Get("Access-Control-Allow-Methods") != "" || res.Header.Get("Access-Control-Allow-Headers") != "" {
+			t.Errorf("%q: %v", refused, res.Header)
 		}
 	}
 	if res, body := r.raw(t, "OPTIONS /api/sse/send HTTP/1.1", "Host: localhost", "Origin: http://localhost:3000"); res.StatusCode != http.StatusMethodNotAllowed {

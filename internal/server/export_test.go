@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -41,3 +42,36 @@ type Trimmer struct{ t *trimmer }
 func NewTrimmer() Trimmer          { return Trimmer{newTrimmer()} }
 func (t Trimmer) Look() bool       { return t.t.look() }
 func (t Trimmer) Resident() uint64 { t.t.read(); return t.t.resident }
+
+// Certificates serve a certificate from files.
+type Certificates struct{ c *certificates }
+
+// NewCertificates reads the files.
+func NewCertificates(certFile, keyFile string, log *slog.Logger) (Certificates, error) {
+	c, err := newCertificates(certFile, keyFile, log)
+	return Certificates{c}, err
+}
+
+// LookAgain makes the next handshake look at the files.
+func (c Certificates) LookAgain() { c.c.looked = time.Time{} }
+
+// Get returns what a handshake is served.
+func (c Certificates) Get() (*tls.Certificate, error) { return c.c.get(nil) }
+
+// NewProxies returns what finds out a client's address, before a handler.
+func NewProxies(cfg *Config, next http.Handler) (http.Handler, error) {
+	p, err := newProxies(cfg)
+	if err == nil {
+		p.next = next
+	}
+	return p, err
+}
+
+// NewDoor returns the door, before a handler.
+func NewDoor(cfg *Config, next http.Handler) (http.Handler, error) {
+	d, err := newDoor(cfg, slog.New(slog.DiscardHandler))
+	if err == nil {
+		d.behind(next)
+	}
+	return d, err
+}

@@ -29,24 +29,37 @@ const (
 // routes are everything that is served.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(streamPath, s.hub)
+	stream := http.Handler(s.hub)
+	if sessions := s.access.sessions; sessions != nil {
+		stream = sessions.Stream(s.hub)
+		mux.Handle(streamPath+"/session", bounded(sessions))
+		mux.Handle(streamPath+"/tickets", bounded(sessions))
+	}
+	mux.Handle(streamPath, stream)
 	mux.Handle(streamPath+"/", bounded(s.hub.API()))
-	demo := web.Demo()
-	mux.Handle(demoPath, demo)
-	mux.Handle(demoPath+"/", demo)
 	mux.Handle("/healthz", reads(s.health))
 	mux.Handle("/readyz", reads(s.ready))
-	mux.Handle("/{$}", reads(func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, demoPath, http.StatusTemporaryRedirect)
-	}))
+	hint := fmt.Sprintf("the stream is at %s, and a description of the API at %s/openapi.json", streamPath, streamPath)
+	if s.demo() {
+		demo := web.Demo()
+		mux.Handle(demoPath, demo)
+		mux.Handle(demoPath+"/", demo)
+		mux.Handle("/{$}", reads(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, demoPath, http.StatusTemporaryRedirect)
+		}))
+		hint = fmt.Sprintf("the demo is at %s, %s", demoPath, hint)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		(&tidings.Problem{
-			Type: problemNotFound, Status: http.StatusNotFound, Detail: fmt.Sprintf("there is nothing at %s", r.URL.Path),
-			Hint: fmt.Sprintf("the demo is at %s, the stream at %s, and a description of the API at %s/openapi.json", demoPath, streamPath, streamPath),
+			Type: problemNotFound, Status: http.StatusNotFound, Detail: fmt.Sprintf("there is nothing at %s", r.URL.Path), Hint: hint,
 		}).ServeHTTP(w, r)
 	})
 	return mux
 }
+
+// demo reports whether the demo is served. Its page is whoever it says, and lists who is online: with authentication it
+// could do nothing.
+func (s *Server) demo() bool { return !s.cfg.authenticates() }
 
 // health says that the program is alive, and with ?verbose what there is to know of it beside the hub's statistics.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {

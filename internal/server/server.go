@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -23,8 +24,11 @@ type Server struct {
 	log    *slog.Logger
 	broker tidings.Broker
 	hub    *tidings.Hub
+	access *access
 	http   *http.Server
 	ln     *listener
+	admin  *admin             // nil if there is none
+	stop   context.CancelFunc // ends what keeps certificates
 
 	openFiles      int // the limit; 0 is unknown
 	maxConnections int // of the hub
@@ -34,29 +38,34 @@ type Server struct {
 const (
 	logListening = "listening"
 	logInsecure  = "--insecure: whoever reaches this address can listen as anyone and send to anyone"
+	logAdmin     = "metrics and profiles"
 	logStopping  = "stopping"
 	logStopped   = "stopped"
 	logRefused   = "refused"
 	logHTTP      = "net/http"
 
+	logNoTokens       = "there are API keys, and nothing that verifies tokens: nobody can listen. Set TIDINGS_JWT_SECRET, --jwt-key-file or --jwks-url" // #nosec G101 -- it names variables
+	logRandomSessions = "session cookies and tickets are signed with a random secret: they end with this process, and no other node takes them. Set TIDINGS_SESSION_SECRET"
+
 	logOpenFiles    = "limit on open files"
 	logFewerStreams = "--max-connections is more than the limit on open files has room for: further streams are told to come back earlier"
 	logAcceptFailed = "connections can't be accepted; live streams go on, and new ones wait"
 
-	keyAddr     = "addr"
-	keyInsecure = "insecure"
-	keyWindow   = "window"
-	keyStatus   = "status"
-	keyReason   = "reason"
-	keyRemote   = "remote"
-	keyMethod   = "method"
-	keyPath     = "path"
-	keyError    = "error"
-	keyLimit    = "limit"
-	keyWanted   = "wanted"
-	keyStreams  = "streams"
-	keyFailures = "failures" // since the last such line
-	keyRemedy   = "remedy"
+	keyAddr          = "addr"
+	keyInsecure      = "insecure"
+	keyAuthenticated = "authenticated"
+	keyWindow        = "window"
+	keyStatus        = "status"
+	keyReason        = "reason"
+	keyRemote        = "remote"
+	keyMethod        = "method"
+	keyPath          = "path"
+	keyError         = "error"
+	keyLimit         = "limit"
+	keyWanted        = "wanted"
+	keyStreams       = "streams"
+	keyFailures      = "failures" // since the last such line
+	keyRemedy        = "remedy"
 )
 
 const (
@@ -77,30 +86,79 @@ func New(ctx context.Context, cfg *Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log}
-	ln, err := listen(ctx, cfg)
+	front, err := newProxies(cfg)
 	if err != nil {
 		return nil, err
+	}
+	background, stop := context.WithCancel(context.Background())
+	s := &Server{cfg: cfg, log: log, stop: stop}
+	if err := s.open(ctx, background, door, front); err != nil {
+		stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open opens all that New names. What was opened is closed again if something can't be.
+func (s *Server) open(ctx, background context.Context, door *door, front *proxies) (err error) {
+	cfg, log := s.cfg, s.log
+	if s.access, err = newAccess(cfg, log); err != nil {
+		return err
+	}
+	var tlsConfig *tls.Config
+	switch {
+	case cfg.TLSCert != "":
+		certs, err := newCertificates(cfg.TLSCert, cfg.TLSKey, log)
+		if err != nil {
+			return err
+		}
+		tlsConfig = certs.config()
+	case len(cfg.ACMEDomain) > 0:
+		if tlsConfig, err = acme(background, cfg, log); err != nil {
+			return err
+		}
+	}
+	ln, err := listen(ctx, cfg)
+	if err != nil {
+		return err
 	}
 	opts := cfg.options()
 	s.fit(opts)
 	s.ln = newListener(ln, s.openFiles, log)
-	if s.broker, err = cfg.openLog(ctx, log); err != nil {
-		return nil, errors.Join(err, s.ln.Close())
+	if err := s.openHub(ctx, opts); err != nil {
+		return errors.Join(err, s.ln.Close())
 	}
-	opts.Broker, opts.Authorizer, opts.Logger = s.broker, tidings.TrustQuery{}, log
-	if s.hub, err = tidings.New(opts); err != nil {
-		return nil, errors.Join(err, s.ln.Close(), s.broker.Close())
+	door.behind(s.routes())
+	front.next = door
+	s.http = s.newHTTPServer(front)
+	s.http.TLSConfig = tlsConfig
+	return nil
+}
+
+// openHub opens the operators' address, the log, and the hub on it.
+func (s *Server) openHub(ctx context.Context, opts *tidings.Options) (err error) {
+	if s.cfg.AdminAddr != "" {
+		if s.admin, err = newAdmin(ctx, s); err != nil {
+			return err
+		}
 	}
-	door.next = s.routes()
-	s.http = s.newHTTPServer(door)
-	return s, nil
+	if s.broker, err = s.cfg.openLog(ctx, s.log); err == nil {
+		opts.Broker, opts.Authorizer, opts.Logger = s.broker, s.access.authorizer, s.log
+		if s.hub, err = tidings.New(opts); err != nil {
+			err = errors.Join(err, s.broker.Close())
+		}
+	}
+	if err != nil && s.admin != nil {
+		err = errors.Join(err, s.admin.stop(false))
+	}
+	return err
 }
 
 func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(s.cfg.usesTLS())
+	protocols.SetUnencryptedHTTP2(!s.cfg.usesTLS())
 	timeout := time.Duration(s.cfg.ConnectionTimeout)
 	return &http.Server{
 		Handler:           h,
@@ -127,10 +185,29 @@ func (e errorLog) Write(p []byte) (int, error) {
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
 // URL returns where a program on this machine finds the server, without a slash at its end.
-func (s *Server) URL() string { return "http://" + shownHost(s.ln.Addr()) }
+func (s *Server) URL() string {
+	scheme := "http://"
+	if s.cfg.usesTLS() {
+		scheme = "https://"
+	}
+	return scheme + shownHost(s.ln.Addr())
+}
 
-// DemoURL returns where the demo page is.
-func (s *Server) DemoURL() string { return s.URL() + demoPath }
+// AdminURL returns where metrics and profiles are; "" if they are not served.
+func (s *Server) AdminURL() string {
+	if s.admin == nil {
+		return ""
+	}
+	return "http://" + shownHost(s.admin.ln.Addr())
+}
+
+// DemoURL returns where the demo page is; "" if it is not served.
+func (s *Server) DemoURL() string {
+	if !s.demo() {
+		return ""
+	}
+	return s.URL() + demoPath
+}
 
 // StreamURL returns where the stream is.
 func (s *Server) StreamURL() string { return s.URL() + streamPath }
@@ -139,8 +216,8 @@ func (s *Server) StreamURL() string { return s.URL() + streamPath }
 // ones over the drain window, each with what was queued for it, and finishes the requests that are being answered. The
 // error is nil after that, and otherwise what kept it from serving or from stopping in order.
 func (s *Server) Run(ctx context.Context) error {
-	s.log.Info(logListening, keyAddr, s.ln.Addr().String(), keyInsecure, s.cfg.Insecure)
-	if s.cfg.Insecure {
+	s.log.Info(logListening, keyAddr, s.ln.Addr().String(), keyInsecure, s.cfg.Insecure, keyAuthenticated, s.cfg.authenticates())
+	if s.cfg.Insecure && !s.cfg.authenticates() {
 		s.log.Warn(logInsecure, keyAddr, s.ln.Addr().String())
 	}
 	trimming, stopTrimming := context.WithCancel(context.Background())
@@ -149,22 +226,44 @@ func (s *Server) Run(ctx context.Context) error {
 	defer trims.Wait()
 	defer stopTrimming()
 	served := make(chan error, 1) // so that Serve can end before it is asked for
-	go func() { served <- s.http.Serve(s.ln) }()
+	go func() { served <- s.serve() }()
+	if s.admin != nil {
+		s.log.Info(logAdmin, keyAddr, s.admin.ln.Addr().String())
+		go s.admin.run()
+	}
+	defer s.stop()
 	select {
 	case err := <-served:
-		return errors.Join(fmt.Errorf("can't serve on %s any more: %w", s.ln.Addr(), err), s.hub.Close(), s.broker.Close())
+		return errors.Join(fmt.Errorf("can't serve on %s any more: %w", s.ln.Addr(), err), s.hub.Close(), s.closeParts())
 	case <-ctx.Done():
 	}
 	s.log.Info(logStopping, keyWindow, s.cfg.DrainWindow.String())
-	err := errors.Join(s.stop(), s.broker.Close())
+	err := errors.Join(s.drain(), s.closeParts())
 	<-served
 	s.log.Info(logStopped)
 	return err
 }
 
-// stop ends the streams first, because the http.Server doesn't know those that were taken over from it, and would wait
+// serve accepts connections until the server is shut down.
+func (s *Server) serve() error {
+	if s.cfg.usesTLS() {
+		return s.http.ServeTLS(s.ln, "", "") // TLSConfig has the certificate
+	}
+	return s.http.Serve(s.ln)
+}
+
+// closeParts ends what is behind the hub, and beside it.
+func (s *Server) closeParts() error {
+	err := errors.Join(s.access.close(), s.broker.Close())
+	if s.admin != nil {
+		err = errors.Join(err, s.admin.stop(true))
+	}
+	return err
+}
+
+// drain ends the streams first, because the http.Server doesn't know those that were taken over from it, and would wait
 // for the others.
-func (s *Server) stop() error {
+func (s *Server) drain() error {
 	drain, cancel := context.WithTimeout(context.Background(), time.Duration(s.cfg.DrainWindow)+drainSlack)
 	defer cancel()
 	err := s.hub.Shutdown(drain)

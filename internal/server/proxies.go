@@ -1,0 +1,110 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// proxies know which of a request's addresses is the client's: the nearest one that is not a trusted proxy. What is
+// farther away is what the client wrote itself.
+type proxies struct {
+	trusted []netip.Prefix
+	header  string // canonical: the one that they write
+	next    http.Handler
+}
+
+const headerForwarded = "Forwarded"
+
+// newProxies returns what the configuration trusts, with nothing behind it yet.
+func newProxies(cfg *Config) (*proxies, error) {
+	p := &proxies{header: http.CanonicalHeaderKey(cfg.TrustedProxyHeader)}
+	for _, s := range cfg.TrustedProxy {
+		network, err := netip.ParsePrefix(s)
+		if err != nil {
+			var ip netip.Addr
+			if ip, err = netip.ParseAddr(s); err == nil {
+				network = netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen())
+			}
+		}
+		if err != nil || !network.IsValid() {
+			return nil, fmt.Errorf("--trusted-proxy %q is neither an IP address nor a network: write one like 10.0.0.7 or 10.0.0.0/8", s)
+		}
+		if network.Bits() == 0 {
+			return nil, fmt.Errorf("--trusted-proxy %q is everybody: any client could claim any address. Name the proxy's", s)
+		}
+		p.trusted = append(p.trusted, network.Masked())
+	}
+	return p, nil
+}
+
+// ServeHTTP passes the request on, with the client's address where the proxy's was.
+func (p *proxies) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && p.trusts(peer.Addr()) {
+		if client := p.client(r.Header); client.IsValid() {
+			behind := *r // the header and the body are shared, and not changed
+			behind.RemoteAddr = client.String()
+			r = &behind
+		}
+	}
+	p.next.ServeHTTP(w, r)
+}
+
+func (p *proxies) trusts(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	for _, n := range p.trusted {
+		if n.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// client returns the nearest address that is not a trusted proxy's; the farthest that can be read where all are, or where
+// something is not an address: nothing beyond that is believed.
+func (p *proxies) client(h http.Header) (client netip.Addr) {
+	list := strings.Join(h.Values(p.header), ",")
+	for list != "" {
+		var hop string
+		if i := strings.LastIndexByte(list, ','); i >= 0 {
+			list, hop = list[:i], list[i+1:]
+		} else {
+			list, hop = "", list
+		}
+		if p.header == headerForwarded {
+			hop = forwardedFor(hop)
+		}
+		ip, ok := hopAddr(strings.TrimSpace(hop))
+		if !ok {
+			return client
+		}
+		if client = ip; !p.trusts(ip) {
+			return client
+		}
+	}
+	return client
+}
+
+// forwardedFor returns the for parameter of an element of the Forwarded header (RFC 7239, section 4).
+func forwardedFor(element string) string {
+	for pair := range strings.SplitSeq(element, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+		if strings.EqualFold(name, "for") {
+			return strings.Trim(value, `"`)
+		}
+	}
+	return ""
+}
+
+// hopAddr reads an address as proxies write them: with or without a port, IPv6 with or without brackets.
+func hopAddr(s string) (netip.Addr, bool) {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap().WithZone(""), true
+	}
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		s = strings.TrimSuffix(inner, "]")
+	}
+	ip, err := netip.ParseAddr(s)
+	return ip.Unmap().WithZone(""), err == nil
+}
