@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -75,3 +76,6 @@ func NewDoor(cfg *Config, next http.Handler) (http.Handler, error) {
 	}
 	return d, err
 }
+
+// Warm has the collector run more often until the hub is ready.
+func Warm(ctx context.Context, ready func() error) { warm(ctx, ready) }

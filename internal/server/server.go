@@ -220,11 +220,14 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.Insecure && !s.cfg.authenticates() {
 		s.log.Warn(logInsecure, keyAddr, s.ln.Addr().String())
 	}
-	trimming, stopTrimming := context.WithCancel(context.Background())
-	var trims sync.WaitGroup
-	trims.Go(func() { trim(trimming) })
-	defer trims.Wait()
-	defer stopTrimming()
+	memory, stopMemory := context.WithCancel(context.Background())
+	var keepers sync.WaitGroup
+	keepers.Go(func() {
+		warm(memory, s.hub.Ready)
+		trim(memory)
+	})
+	defer keepers.Wait()
+	defer stopMemory()
 	served := make(chan error, 1) // so that Serve can end before it is asked for
 	go func() { served <- s.serve() }()
 	if s.admin != nil {
