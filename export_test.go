@@ -2,6 +2,7 @@ package tidings
 
 import (
 	"fmt"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -153,3 +154,6 @@ func (h *Hub) Replay(c Connection, lastEventID string, w http.ResponseWriter) (i
 func EncodeFrame(r *Record, epoch string) int {
 	return len(hold(r, 1, epoch, time.Time{}).frame.Chunk())
 }
+
+// Members yields the members of a JSON object.
+func Members(object []byte) iter.Seq2[[]byte, []byte] { return members(object) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,71 +65,75 @@ func (e Event) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads an event in the form of the HTTP API. The error is an [*InvalidError] that says where.
 func (e *Event) UnmarshalJSON(b []byte) error {
-	ev, err := parseEvent(b)
+	ev, err := parseEvent(slices.Clone(b))
 	if err == nil {
 		*e = ev
 	}
 	return err
 }
 
-// parseEvent reads one event, and nothing after it.
+// eventFields are the members of an event.
+func eventFields() []string {
+	return []string{"type", "data", "text", "target", "targets", "exclude", "ttlMs", "collapseKey", "idempotencyKey"}
+}
+
+// parseEvent reads one event, and nothing after it. Its data may be a part of b.
 func parseEvent(b []byte) (Event, error) {
 	e := Event{Everyone: true}
-	var text bool
-	err := parseObject("", b, map[string]func(field string, raw json.RawMessage) error{
-		"type": func(f string, raw json.RawMessage) error { return parseString(f, raw, &e.Type) },
-		"data": func(_ string, raw json.RawMessage) error { e.Data = raw; return nil },
-		"text": func(f string, raw json.RawMessage) error {
+	var data json.RawMessage
+	err := parseObject("", b, eventFields(), func(name, field string, raw json.RawMessage) (err error) {
+		switch name {
+		case "type":
+			err = parseString(field, raw, &e.Type)
+		case "data":
+			data = raw
+		case "text":
 			var s string
-			text = true
-			if err := parseJSONString(f, raw, &s); err != nil {
-				return err
-			}
-			if e.Data != nil {
-				return errDataAndText
-			}
+			err = parseJSONString(field, raw, &s)
 			e.Data = Text(s)
-			return nil
-		},
-		"target": func(f string, raw json.RawMessage) (err error) {
+		case "target":
 			e.Everyone = false
-			e.Target, err = parseTarget(f, raw)
-			return err
-		},
-		"targets": func(f string, raw json.RawMessage) (err error) {
+			e.Target, err = parseTarget(field, raw)
+		case "targets":
 			e.Everyone = false
-			e.Targets, err = parseTargets(f, raw)
-			return err
-		},
-		"exclude": func(f string, raw json.RawMessage) (err error) {
-			e.Exclude, err = parseTarget(f, raw)
-			return err
-		},
-		"ttlMs":          func(f string, raw json.RawMessage) error { return parseMillis(f, raw, &e.TTL) },
-		"collapseKey":    func(f string, raw json.RawMessage) error { return parseString(f, raw, &e.CollapseKey) },
-		"idempotencyKey": func(f string, raw json.RawMessage) error { return parseString(f, raw, &e.IdempotencyKey) },
+			e.Targets, err = parseTargets(field, raw)
+		case "exclude":
+			e.Exclude, err = parseTarget(field, raw)
+		case "ttlMs":
+			err = parseMillis(field, raw, &e.TTL)
+		case "collapseKey":
+			err = parseString(field, raw, &e.CollapseKey)
+		case "idempotencyKey":
+			err = parseString(field, raw, &e.IdempotencyKey)
+		}
+		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return Event{}, err
-	}
-	if _, isRaw := e.Data.(json.RawMessage); isRaw && text {
-		return Event{}, errDataAndText
+	case data == nil:
+	case e.Data != nil:
+		return Event{}, &InvalidError{Field: "text", Reason: "is given together with data", Hint: "choose one: data is JSON, text is sent as it is"}
+	default:
+		e.Data = data
 	}
 	return e, nil
 }
 
-var errDataAndText = &InvalidError{Field: "text", Reason: "is given together with data", Hint: "choose one: data is JSON, text is sent as it is"}
-
 func parseTarget(field string, raw json.RawMessage) (Target, error) {
 	var t Target
-	into := map[string]func(string, json.RawMessage) error{}
-	for _, c := range [...]struct {
-		name string
-		into *string
-	}{{"clientId", &t.ClientID}, {"userId", &t.UserID}, {"sessionId", &t.SessionID}, {"topic", &t.Topic}} {
-		into[c.name] = func(f string, raw json.RawMessage) error { return parseString(f, raw, c.into) }
-	}
-	if err := parseObject(field, raw, into); err != nil {
+	err := parseObject(field, raw, []string{"clientId", "userId", "sessionId", "topic"}, func(name, field string, raw json.RawMessage) error {
+		switch name {
+		case "clientId":
+			return parseString(field, raw, &t.ClientID)
+		case "userId":
+			return parseString(field, raw, &t.UserID)
+		case "sessionId":
+			return parseString(field, raw, &t.SessionID)
+		}
+		return parseString(field, raw, &t.Topic)
+	})
+	if err != nil {
 		return Target{}, err
 	}
 	return t, t.check(field)
@@ -155,9 +160,9 @@ func parseTargets(field string, raw json.RawMessage) ([]Target, error) {
 	return ts, nil
 }
 
-// parseObject reads one JSON object and calls the function of each of its members. It refuses anything else: another
-// kind of value, a member that is unknown or given twice, anything after the object.
-func parseObject(field string, b []byte, members map[string]func(string, json.RawMessage) error) error {
+// parseObject reads one JSON object, whose members may be those of the names, and calls read for each that it has. It
+// refuses anything else: another kind of value, a member that is unknown or given twice, anything after the object.
+func parseObject(field string, b []byte, names []string, read func(name, field string, raw json.RawMessage) error) error {
 	if !utf8.Valid(b) {
 		return invalidUTF8(orBody(field), b)
 	}
@@ -168,31 +173,24 @@ func parseObject(field string, b []byte, members map[string]func(string, json.Ra
 	if b[0] != '{' {
 		return &InvalidError{Field: orBody(field), Reason: "is " + jsonKind(b) + ", not an object", Hint: "send a JSON object"}
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if _, err := dec.Token(); err != nil {
-		return syntaxError(field, b)
-	}
-	seen := make(map[string]bool, len(members))
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
-			return syntaxError(field, b)
+	seen := uint64(0) // by the index in names
+	for quoted, raw := range members(b) {
+		at := slices.IndexFunc(names, func(name string) bool { return name == string(quoted[1:len(quoted)-1]) })
+		if at < 0 {
+			var name string
+			if err := json.Unmarshal(quoted, &name); err != nil {
+				return syntaxError(field, b)
+			}
+			if at = slices.Index(names, name); at < 0 { // else it was written with escapes
+				return &InvalidError{Field: join2(field, shorten(name)), Reason: "is not known", Hint: unknownHint(name, names)}
+			}
 		}
-		name, _ := tok.(string)
-		at := join2(field, shorten(name))
-		read, known := members[name]
-		switch {
-		case !known:
-			return &InvalidError{Field: at, Reason: "is not known", Hint: unknownHint(name, members)}
-		case seen[name]:
-			return &InvalidError{Field: at, Reason: "is given twice", Hint: "give it once"}
+		name := join2(field, names[at])
+		if seen&(1<<at) != 0 {
+			return &InvalidError{Field: name, Reason: "is given twice", Hint: "give it once"}
 		}
-		seen[name] = true
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return syntaxError(field, b)
-		}
-		if err := read(at, raw); err != nil {
+		seen |= 1 << at
+		if err := read(names[at], name, raw); err != nil {
 			return err
 		}
 	}
@@ -232,9 +230,9 @@ func syntaxError(field string, b []byte) error {
 	return &InvalidError{Field: orBody(field), Reason: reason, Hint: "send one JSON object"}
 }
 
-func unknownHint[V any](name string, members map[string]V) string {
+func unknownHint(name string, names []string) string {
 	plain := strings.NewReplacer("_", "", "-", "").Replace(name)
-	for known := range members {
+	for _, known := range names {
 		if strings.EqualFold(known, plain) {
 			return "did you mean " + known + "?"
 		}
@@ -273,6 +271,10 @@ func parseString(field string, raw json.RawMessage, into *string) error {
 func parseJSONString(field string, raw json.RawMessage, into *string) error {
 	if raw[0] != '"' {
 		return &InvalidError{Field: field, Reason: "is " + jsonKind(raw) + ", not a string", Hint: "leave it out, or give a string"}
+	}
+	if !bytes.ContainsRune(raw, '\\') {
+		*into = string(raw[1 : len(raw)-1])
+		return nil
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
 		return &InvalidError{Field: field, Reason: err.Error()}
