@@ -71,7 +71,7 @@ var stalledBehaviours = []behaviour{
 		run: func(t *testing.T, s *site) {
 			ttl := 100 * time.Millisecond
 			if !s.exact {
-				ttl = time.Second // it has to be half written by then, on a busy machine too
+				ttl = 3 * time.Second // it has to be half written by then, on a busy machine too
 			}
 			st := s.open(t, "clientId=a")
 			want := stick(t, s, st, tidings.Event{CollapseKey: "large", TTL: ttl})

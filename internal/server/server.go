@@ -160,17 +160,21 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 	protocols.SetHTTP2(s.cfg.usesTLS())
 	protocols.SetUnencryptedHTTP2(!s.cfg.usesTLS())
 	timeout := time.Duration(s.cfg.ConnectionTimeout)
-	return &http.Server{
+	unused := newUnused()
+	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderWithin,
 		IdleTimeout:       idleWithin,
 		MaxHeaderBytes:    baseHeaderBytes + topicHeaderBytes*min(int(s.cfg.MaxTopics), 10_000),
 		Protocols:         &protocols,
+		ConnState:         unused.state,
 		// A peer that vanished answers no ping. The sum is below the timeout; heartbeats are not answered, so they don't count.
 		HTTP2:                        &http.HTTP2Config{SendPingTimeout: timeout / 2, PingTimeout: timeout / 4},
 		DisableGeneralOptionsHandler: true, // every request passes the door
 		ErrorLog:                     log.New(errorLog{s.log}, "", 0),
 	}
+	server.RegisterOnShutdown(unused.close)
+	return server
 }
 
 // errorLog has what net/http says logged as a value: it may hold what a client sent.

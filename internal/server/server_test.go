@@ -348,6 +348,19 @@ func TestItStopsInOrder(t *testing.T) {
 	}
 }
 
+func TestItDoesNotWaitForConnectionsThatNothingWasAskedOn(t *testing.T) {
+	t.Parallel()
+	srv := start(t, config(t))
+	unused := srv.dial(t)
+	srv.get(t, "/healthz") // connections are accepted in order: the other one is there
+	if err := srv.stop(); err != nil {
+		t.Error(err)
+	}
+	if n, err := unused.Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes came", n)
+	}
+}
+
 func TestWhatNetHTTPLogsIsAValue(t *testing.T) {
 	r := start(t, config(t))
 	_, _ = r.HTTP().ErrorLog.Writer().Write([]byte("odd request\nlevel=ERROR msg=forged\n"))
