@@ -99,8 +99,11 @@ func (e *DeniedError) Error() string { return "denied: " + e.Reason }
 // anyone. It is for demos and for servers that only trusted programs can reach.
 type TrustQuery struct{}
 
-// Authorize grants the query's own userId, sessionId and topics.
-func (TrustQuery) Authorize(r *http.Request, _ Action) (Grant, error) {
+// Authorize grants a stream the query's own userId, sessionId and topics. In other calls, the query says whom they are about.
+func (TrustQuery) Authorize(r *http.Request, a Action) (Grant, error) {
+	if a != Listen {
+		return Grant{SendToAnyone: true}, nil
+	}
 	q := r.URL.Query()
 	return Grant{UserID: q.Get("userId"), SessionID: q.Get("sessionId"), Topics: []string{"*"}, SendToAnyone: true}, nil
 }

@@ -339,6 +339,19 @@ func TestOnlyAUserOrASessionCanBeRefused(t *testing.T) {
 	}
 }
 
+func TestWhereTheQueryIsBelievedARefusedUserCanBeAskedAboutAndLetIn(t *testing.T) {
+	s := apiServe(t, tidings.Options{})
+	for _, c := range []struct{ method, query string }{
+		{"DELETE", "userId=u&refuseUntil=2999-01-01T00:00:00Z"},
+		{"GET", "userId=u"},
+		{"DELETE", "userId=u&refuseUntil=2001-01-01T00:00:00Z"},
+	} {
+		if got := s.do(t, c.method, "/api/sse/connections?"+c.query, ""); got.status != 200 {
+			t.Errorf("%s %s: %+v", c.method, c.query, got)
+		}
+	}
+}
+
 func TestASenderIsHeldToItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := protocols[1].serveInMemory(t, &tidings.Options{Authorizer: everyone, MaxSendsPerSecond: 5}, withAPI)

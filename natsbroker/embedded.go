@@ -161,7 +161,14 @@ func start(o *EmbedOptions, so *server.Options, opts *Options) (*embedded, error
 	if e.lock, err = lockDir(filepath.Join(o.Dir, "lock")); err != nil {
 		return nil, err
 	}
-	if so.ServerName, err = nodeName(filepath.Join(o.Dir, "node"), o.ClusterListen); err == nil {
+	holds := holdsLog
+	if o.ClusterListen != "" {
+		holds = holdsPart
+	}
+	if err = claimDir(o.Dir, holds); err == nil {
+		so.ServerName, err = nodeName(filepath.Join(o.Dir, "node"), o.ClusterListen)
+	}
+	if err == nil {
 		err = e.fits(opts)
 	}
 	if err != nil {

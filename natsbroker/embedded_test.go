@@ -48,6 +48,37 @@ func TestADirectoryIsOneProcesss(t *testing.T) {
 	}
 }
 
+func TestADirectoryOfOneNodeIsNotOneOfACluster(t *testing.T) {
+	alone := natsbroker.EmbedOptions{Options: natsbroker.Options{Logger: quiet()}}
+	part := natsbroker.EmbedOptions{
+		ClusterListen: "127.0.0.1:16231", ClusterPeers: []string{"127.0.0.1:16232", "127.0.0.1:16233"},
+		Options: natsbroker.Options{Logger: quiet()},
+	}
+	for name, c := range map[string]struct {
+		first, then natsbroker.EmbedOptions
+		remedy      string
+	}{
+		"one node's log as a cluster's": {alone, part, "give each node of the cluster an empty one"},
+		"a cluster's as one node's":     {part, alone, "start it with the cluster's addresses"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.first.Dir = t.TempDir()
+			c.then.Dir = c.first.Dir
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // alone, the cluster's node would wait for ever
+			defer cancel()
+			if b, err := natsbroker.Embed(ctx, c.first); err == nil {
+				if err := b.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := natsbroker.Embed(t.Context(), c.then); err == nil || !strings.Contains(err.Error(), c.remedy) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestLimitsThatTheDiskHasNoRoomForAreRefused(t *testing.T) {
 	_, err := natsbroker.Embed(t.Context(), natsbroker.EmbedOptions{Dir: t.TempDir(), Options: natsbroker.Options{MaxBytes: 1 << 60, Logger: quiet()}})
 	if err == nil || !strings.Contains(err.Error(), "has room for") {
