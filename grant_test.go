@@ -155,6 +155,11 @@ func TestAClientIDThatManyUsersChoseStillReachesOneUserOnly(t *testing.T) {
 
 func TestASenderReachesWhomItsGrantNamesOnly(t *testing.T) {
 	s := apiServeSafe(t, tidings.Options{Authorizer: everyone})
+	// Any other count would tell alice of others: whether bob is online, say.
+	counted := map[string]bool{
+		`{"target":{"userId":"alice"}}`:    true,
+		`{"target":{"topic":"orders.eu"}}`: true,
+	}
 	for body, allowed := range map[string]bool{
 		`{"target":{"userId":"alice"}}`:                               true,
 		`{"target":{"userId":"alice","clientId":"tab"}}`:              true,
@@ -177,6 +182,14 @@ func TestASenderReachesWhomItsGrantNamesOnly(t *testing.T) {
 		if allowed {
 			if a.status != 200 || strings.Contains(string(a.body), "hint") || !strings.HasPrefix(string(line.body), `{"id":`) {
 				t.Errorf("%s: %d %s %s", body, a.status, a.body, line.body)
+			}
+			all := s.do(t, "POST", "/api/sse/send?matched=cluster", body, "Authorization", "Bearer alice", "Content-Type", apiJSON)
+			for _, answer := range [][]byte{a.body, line.body, all.body} {
+				var r map[string]any
+				apiDecode(t, answer, &r)
+				if _, told := r["matched"]; told != counted[body] || !told && len(r) != 1 {
+					t.Errorf("%s: is a count told: %t, in %s", body, told, answer)
+				}
 			}
 			continue
 		}

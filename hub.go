@@ -142,7 +142,11 @@ func (h *Hub) submit(e Event, by *Grant) (*send, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.pub.submit(rec)
+	s, err := h.pub.submit(rec)
+	if err == nil {
+		s.uncounted = by != nil && !by.mayCount(&rec)
+	}
+	return s, err
 }
 
 func (h *Hub) sendFailed(err error) error {
