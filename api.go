@@ -176,12 +176,12 @@ func (r Receipt) answer() any {
 	return r
 }
 
-// senderOf returns under which name sends are counted: who asks, or where that has no name, the address.
-func senderOf(r *http.Request, by *Grant) string {
-	if name := by.name(); name != "" {
-		return name
+// senderOf returns under what sends are counted: who asks, or where that has no name, the address.
+func senderOf(r *http.Request, by *Grant) sender {
+	if s := by.sender(); s.kind != senderNameless {
+		return s
 	}
-	return origin(r.RemoteAddr).String()
+	return sender{senderAddress, origin(r.RemoteAddr).String()}
 }
 
 // checkSendQuery refuses a target in the query: were it ignored, the event would go to everyone.

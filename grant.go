@@ -46,6 +46,32 @@ func (g *Grant) name() string {
 	return g.UserID
 }
 
+// A sender is who asks, as what: a key and a user of the same name are two.
+type sender struct {
+	kind senderKind
+	name string
+}
+
+type senderKind uint8
+
+const (
+	senderNameless senderKind = iota
+	senderNamed               // by Grant.Name
+	senderUser
+	senderAddress
+)
+
+// sender returns who asks.
+func (g *Grant) sender() sender {
+	switch {
+	case g.Name != "":
+		return sender{senderNamed, g.Name}
+	case g.UserID != "":
+		return sender{senderUser, g.UserID}
+	}
+	return sender{}
+}
+
 func (g *Grant) allowsTopic(topic string) bool {
 	for _, p := range g.Topics {
 		if matchesTopic(p, topic) {
@@ -117,7 +143,8 @@ func (g *Grant) ownKey(key string) string {
 	if key == "" {
 		return ""
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(g.name()), g.name(), key))
+	s := g.sender()
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%d:%s%s", s.kind, len(s.name), s.name, key))
 	return "~" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 

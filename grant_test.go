@@ -231,6 +231,45 @@ func TestOneSendersKeysDontMeetAnothers(t *testing.T) {
 	}
 }
 
+func TestAKeyAUserAndAnAddressOfOneNameAreThreeSenders(t *testing.T) {
+	const name = "192.0.2.1/32" // as the address is counted
+	orders := []tidings.Target{{Topic: "orders"}}
+	synctest.Test(t, func(t *testing.T) {
+		known := grants{"key": {Name: name, SendTo: orders}, "user": {UserID: name, SendTo: orders}, "nobody": {SendTo: orders}}
+		s := protocols[1].serveInMemory(t, &tidings.Options{Authorizer: known, MaxSendsPerSecond: 1}, withAPI, from)
+		send := func(token string) (status int, id string) {
+			req, err := http.NewRequestWithContext(t.Context(), "POST", s.base+"/api/sse/send", strings.NewReader(`{"target":{"topic":"orders"},"idempotencyKey":"1"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+token)
+			req.Header.Set("Content-Type", apiJSON)
+			req.Header.Set(remoteHeader, "192.0.2.1:1")
+			res, err := s.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			var r struct{ ID string }
+			_ = json.Unmarshal([]byte(readAll(t, res.Body)), &r)
+			return res.StatusCode, r.ID
+		}
+		ids := map[string]string{}
+		for token := range known {
+			status, id := send(token)
+			if other := ids[id]; status != 200 || id == "" || other != "" {
+				t.Errorf("%s: %d, the event %q, which is that of %q", token, status, id, other)
+			}
+			ids[id] = token
+		}
+		for token := range known {
+			if status, _ := send(token); status != 429 {
+				t.Errorf("%s, one too many: %d", token, status)
+			}
+		}
+	})
+}
+
 func TestWhatIsWrongWithACredentialIsSaidAsRFC6750HasIt(t *testing.T) {
 	s := apiServeSafe(t, tidings.Options{Authorizer: tidings.AuthorizerFunc(func(r *http.Request, a tidings.Action) (tidings.Grant, error) {
 		if token, err := tidings.Bearer(r); err != nil || token == "" {

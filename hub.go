@@ -47,7 +47,7 @@ type Hub struct {
 	state    hubState
 	admitted int                 // streams being served or about to be
 	attempts *rate[netip.Prefix] // streams, by address
-	sends    *rate[string]       // over HTTP, by who sends
+	sends    *rate[sender]       // over HTTP, by who sends
 
 	ofUser       tally[string] // of those, by user
 	ofIP         tally[netip.Prefix]
@@ -85,7 +85,7 @@ func New(o *Options) (*Hub, error) {
 		h.owned = true
 	}
 	h.ofUser, h.ofIP = newTally[string](opts.MaxConnectionsPerUser), newTally[netip.Prefix](opts.MaxConnectionsPerIP)
-	h.attempts, h.sends = newRate[netip.Prefix](opts.MaxConnectsPerSecondPerIP), newRate[string](opts.MaxSendsPerSecond)
+	h.attempts, h.sends = newRate[netip.Prefix](opts.MaxConnectsPerSecondPerIP), newRate[sender](opts.MaxSendsPerSecond)
 	h.refusedUntil = make(map[Target]time.Time)
 	h.Notifier = Notifier{h}
 	h.closed = make(chan struct{})
