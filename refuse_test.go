@@ -147,13 +147,16 @@ func TestARefusalThatIsSkippedInAGapIsKnownAllTheSame(t *testing.T) {
 		behind := protocols[1].serveInMemory(t, &tidings.Options{Broker: &rigged{Broker: log, deliver: v.deliver}, Authorizer: everyone})
 		other := protocols[1].serveInMemory(t, &tidings.Options{Broker: log, Authorizer: everyone})
 		st := behind.open(t, "", "Authorization", "Bearer mallory")
-		refuseUser(t, behind.hub, "alice", time.Now().Add(time.Hour)) // both know it
 		v.shut()
-		refuseUser(t, other.hub, "mallory", time.Now().Add(time.Hour))
 		for i := range 200 {
 			send(t, other.hub, strconv.Itoa(i))
 			synctest.Wait()
+			if i == 100 {
+				refuseUser(t, other.hub, "alice", time.Now().Add(time.Hour)) // the record is dropped, and repeated before
+			}
 		}
+		refuseUser(t, other.hub, "mallory", time.Now().Add(time.Hour))
+		send(t, other.hub, "last")
 		v.release()
 		synctest.Wait()
 		for token, want := range map[string]int{"alice": 401, "mallory": 401} {
@@ -174,6 +177,8 @@ func TestARefusalOfANodeThatSkipsItIsAppliedThere(t *testing.T) {
 		log := memoryLog(t, &tidings.MemoryOptions{MaxEvents: 50})
 		s := protocols[1].serveInMemory(t, &tidings.Options{Broker: &rigged{Broker: log, deliver: v.deliver}, Authorizer: everyone})
 		v.shut()
+		appendTo(t, log, tidings.Record{Type: "x", Data: []byte("x")})
+		synctest.Wait() // the tail holds it
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
