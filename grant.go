@@ -109,13 +109,13 @@ func (g *Grant) allowsTarget(t Target) bool {
 	return slices.ContainsFunc(g.SendTo, func(s Target) bool { return s.allows(t) })
 }
 
-// allows reports whether whoever may send to s may send to t.
-func (s Target) allows(t Target) bool {
-	return !s.IsZero() &&
-		(s.ClientID == "" || s.ClientID == t.ClientID) &&
-		(s.UserID == "" || s.UserID == t.UserID) &&
-		(s.SessionID == "" || s.SessionID == t.SessionID) &&
-		(s.Topic == "" || t.Topic != "" && matchesTopic(s.Topic, t.Topic))
+// allows reports whether whoever has the right t may send to the other target.
+func (t Target) allows(other Target) bool {
+	return !t.IsZero() &&
+		(t.ClientID == "" || t.ClientID == other.ClientID) &&
+		(t.UserID == "" || t.UserID == other.UserID) &&
+		(t.SessionID == "" || t.SessionID == other.SessionID) &&
+		(t.Topic == "" || other.Topic != "" && matchesTopic(t.Topic, other.Topic))
 }
 
 // mayCount reports whether the sender may be told how many connections the record matched. A condition beyond its right,
