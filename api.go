@@ -116,7 +116,7 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request, by *Grant) {
 		h.refuseCall(w, r, ProblemOf(h.sendFailed(err)), by.name())
 		return
 	}
-	writeJSON(w, receipt)
+	writeJSON(w, receipt.answer())
 }
 
 // refuseCall answers with the problem, and logs it where somebody tried what they may not.
@@ -143,14 +143,14 @@ func (h *Hub) sendOne(r *http.Request, key string, by *Grant) (Receipt, error) {
 		return Receipt{}, err
 	}
 	receipt, err := h.receive(r, s, by)
-	if err == nil && r.URL.Query().Get("matched") == ScopeCluster {
+	if err == nil && !s.uncounted && r.URL.Query().Get("matched") == ScopeCluster {
 		receipt = h.countAll(r.Context(), e, receipt)
 	}
 	return receipt, err
 }
 
-// receive waits for what became of a send. Who may not send to anyone is not told why nobody matched: it would say who
-// else is there.
+// receive waits for what became of a send. Who may not send to anyone is not told why nobody matched, and some not how
+// many did (see [Grant.mayCount]): it would say who else is there.
 func (h *Hub) receive(r *http.Request, s *send, by *Grant) (Receipt, error) {
 	receipt, err := h.pub.wait(r.Context(), s)
 	if err != nil {
@@ -160,15 +160,28 @@ func (h *Hub) receive(r *http.Request, s *send, by *Grant) (Receipt, error) {
 	if !by.SendToAnyone {
 		receipt.Hint = ""
 	}
+	if s.uncounted {
+		receipt = Receipt{ID: receipt.ID}
+	}
 	return receipt, nil
 }
 
-// senderOf returns under which name sends are counted: who asks, or where that has no name, the address.
-func senderOf(r *http.Request, by *Grant) string {
-	if name := by.name(); name != "" {
-		return name
+// answer is the receipt as it is sent: without a count where there is none.
+func (r Receipt) answer() any {
+	if r.Scope == "" {
+		return struct {
+			ID string `json:"id"`
+		}{r.ID}
 	}
-	return origin(r.RemoteAddr).String()
+	return r
+}
+
+// senderOf returns under what sends are counted: who asks, or where that has no name, the address.
+func senderOf(r *http.Request, by *Grant) sender {
+	if s := by.sender(); s.kind != senderNameless {
+		return s
+	}
+	return sender{senderAddress, origin(r.RemoteAddr).String()}
 }
 
 // checkSendQuery refuses a target in the query: were it ignored, the event would go to everyone.

@@ -60,7 +60,8 @@ type Receipt struct {
 	// Connections that are away get it when they resume, and are not counted; nor is one that is being replayed to,
 	// which gets it all the same.
 	Matched int `json:"matched"`
-	// Scope says where connections were counted: "node", the one that took the event, or "cluster", all of Nodes.
+	// Scope says where connections were counted: "node", the one that took the event, or "cluster", all of Nodes. It is
+	// empty where a [Remote] may not be told how many matched, which the server leaves out: see [Grant.SendTo].
 	Scope string `json:"scope"`
 	// Nodes says how many nodes counted, where all were asked.
 	Nodes *Nodes `json:"nodes,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,7 +25,9 @@ type Grant struct {
 	SendToAnyone bool
 	// SendTo is to whom events may go where SendToAnyone isn't set: each target of an event must have all conditions of
 	// one of these, and may have more, which make it narrower. A Topic here may end in a *, as in Topics. Receipts of such
-	// a sender have no hint, and its collapse and idempotency keys are its own: they don't meet those of others.
+	// a sender have no hint, and no count but for an event to one target with the conditions of one of these and no more,
+	// without an exclude: any other would say something of others, such as whether a user is online. Its collapse and
+	// idempotency keys are its own: they don't meet those of others.
 	SendTo []Target
 
 	// Name is who asks, for logs and for [Options.MaxSendsPerSecond]: the name of an API key, say. Empty is the UserID.
@@ -41,6 +44,32 @@ func (g *Grant) name() string {
 		return g.Name
 	}
 	return g.UserID
+}
+
+// A sender is who asks, as what: a key and a user of the same name are two.
+type sender struct {
+	kind senderKind
+	name string
+}
+
+type senderKind uint8
+
+const (
+	senderNameless senderKind = iota
+	senderNamed               // by Grant.Name
+	senderUser
+	senderAddress
+)
+
+// sender returns who asks.
+func (g *Grant) sender() sender {
+	switch {
+	case g.Name != "":
+		return sender{senderNamed, g.Name}
+	case g.UserID != "":
+		return sender{senderUser, g.UserID}
+	}
+	return sender{}
 }
 
 func (g *Grant) allowsTopic(topic string) bool {
@@ -77,18 +106,36 @@ func (g *Grant) restrict(rec *Record) error {
 }
 
 func (g *Grant) allowsTarget(t Target) bool {
-	for _, s := range g.SendTo {
-		if s.IsZero() {
-			continue
-		}
-		if (s.ClientID == "" || s.ClientID == t.ClientID) &&
-			(s.UserID == "" || s.UserID == t.UserID) &&
-			(s.SessionID == "" || s.SessionID == t.SessionID) &&
-			(s.Topic == "" || t.Topic != "" && matchesTopic(s.Topic, t.Topic)) {
-			return true
-		}
+	return slices.ContainsFunc(g.SendTo, func(s Target) bool { return s.allows(t) })
+}
+
+// allows reports whether whoever has the right t may send to the other target.
+func (t Target) allows(other Target) bool {
+	return !t.IsZero() &&
+		(t.ClientID == "" || t.ClientID == other.ClientID) &&
+		(t.UserID == "" || t.UserID == other.UserID) &&
+		(t.SessionID == "" || t.SessionID == other.SessionID) &&
+		(t.Topic == "" || other.Topic != "" && matchesTopic(t.Topic, other.Topic))
+}
+
+// mayCount reports whether the sender may be told how many connections the record matched. A condition beyond its right,
+// a second target or an exclude would make the count say something of others: whether a user is online, or listens to a
+// topic.
+func (g *Grant) mayCount(rec *Record) bool {
+	if g.SendToAnyone {
+		return true
 	}
-	return false
+	if len(rec.Targets) != 1 || !rec.Exclude.IsZero() {
+		return false
+	}
+	t := rec.Targets[0]
+	return slices.ContainsFunc(g.SendTo, func(s Target) bool {
+		return s.allows(t) &&
+			(s.ClientID == "") == (t.ClientID == "") &&
+			(s.UserID == "") == (t.UserID == "") &&
+			(s.SessionID == "") == (t.SessionID == "") &&
+			(s.Topic == "") == (t.Topic == "")
+	})
 }
 
 // ownKey returns the key as the log has it: one that no other sender's key can be.
@@ -96,7 +143,8 @@ func (g *Grant) ownKey(key string) string {
 	if key == "" {
 		return ""
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(g.name()), g.name(), key))
+	s := g.sender()
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%d:%s%s", s.kind, len(s.name), s.name, key))
 	return "~" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 

@@ -155,6 +155,11 @@ func TestAClientIDThatManyUsersChoseStillReachesOneUserOnly(t *testing.T) {
 
 func TestASenderReachesWhomItsGrantNamesOnly(t *testing.T) {
 	s := apiServeSafe(t, tidings.Options{Authorizer: everyone})
+	// Any other count would tell alice of others: whether bob is online, say.
+	counted := map[string]bool{
+		`{"target":{"userId":"alice"}}`:    true,
+		`{"target":{"topic":"orders.eu"}}`: true,
+	}
 	for body, allowed := range map[string]bool{
 		`{"target":{"userId":"alice"}}`:                               true,
 		`{"target":{"userId":"alice","clientId":"tab"}}`:              true,
@@ -177,6 +182,14 @@ func TestASenderReachesWhomItsGrantNamesOnly(t *testing.T) {
 		if allowed {
 			if a.status != 200 || strings.Contains(string(a.body), "hint") || !strings.HasPrefix(string(line.body), `{"id":`) {
 				t.Errorf("%s: %d %s %s", body, a.status, a.body, line.body)
+			}
+			all := s.do(t, "POST", "/api/sse/send?matched=cluster", body, "Authorization", "Bearer alice", "Content-Type", apiJSON)
+			for _, answer := range [][]byte{a.body, line.body, all.body} {
+				var r map[string]any
+				apiDecode(t, answer, &r)
+				if _, told := r["matched"]; told != counted[body] || !told && len(r) != 1 {
+					t.Errorf("%s: is a count told: %t, in %s", body, told, answer)
+				}
 			}
 			continue
 		}
@@ -216,6 +229,45 @@ func TestOneSendersKeysDontMeetAnothers(t *testing.T) {
 			t.Errorf("got %+v, want %s", e, want)
 		}
 	}
+}
+
+func TestAKeyAUserAndAnAddressOfOneNameAreThreeSenders(t *testing.T) {
+	const name = "192.0.2.1/32" // as the address is counted
+	orders := []tidings.Target{{Topic: "orders"}}
+	synctest.Test(t, func(t *testing.T) {
+		known := grants{"key": {Name: name, SendTo: orders}, "user": {UserID: name, SendTo: orders}, "nobody": {SendTo: orders}}
+		s := protocols[1].serveInMemory(t, &tidings.Options{Authorizer: known, MaxSendsPerSecond: 1}, withAPI, from)
+		send := func(token string) (status int, id string) {
+			req, err := http.NewRequestWithContext(t.Context(), "POST", s.base+"/api/sse/send", strings.NewReader(`{"target":{"topic":"orders"},"idempotencyKey":"1"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+token)
+			req.Header.Set("Content-Type", apiJSON)
+			req.Header.Set(remoteHeader, "192.0.2.1:1")
+			res, err := s.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			var r struct{ ID string }
+			_ = json.Unmarshal([]byte(readAll(t, res.Body)), &r)
+			return res.StatusCode, r.ID
+		}
+		ids := map[string]string{}
+		for token := range known {
+			status, id := send(token)
+			if other := ids[id]; status != 200 || id == "" || other != "" {
+				t.Errorf("%s: %d, the event %q, which is that of %q", token, status, id, other)
+			}
+			ids[id] = token
+		}
+		for token := range known {
+			if status, _ := send(token); status != 429 {
+				t.Errorf("%s, one too many: %d", token, status)
+			}
+		}
+	})
 }
 
 func TestWhatIsWrongWithACredentialIsSaidAsRFC6750HasIt(t *testing.T) {

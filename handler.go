@@ -192,10 +192,10 @@ func (h *Hub) authorize(r *http.Request, a Action) (Grant, error) {
 	return g, nil
 }
 
-// valid denies what was granted once, and is over.
+// valid denies what was granted once, and is over. Where that isn't known yet, it is a refusal for now.
 func (h *Hub) valid(g *Grant) error {
-	if h.refuses(g.UserID, g.SessionID) {
-		return errSignedOut
+	if err := h.standing(g.UserID, g.SessionID); err != nil {
+		return err
 	}
 	if !g.Expires.IsZero() && !time.Now().Before(g.Expires) {
 		return &DeniedError{Unauthenticated: true, Code: CodeInvalidToken, Reason: "the credential has expired"}

@@ -47,18 +47,19 @@ type Hub struct {
 	state    hubState
 	admitted int                 // streams being served or about to be
 	attempts *rate[netip.Prefix] // streams, by address
-	sends    *rate[string]       // over HTTP, by who sends
+	sends    *rate[sender]       // over HTTP, by who sends
 
 	ofUser       tally[string] // of those, by user
 	ofIP         tally[netip.Prefix]
-	warm         Position             // what the log held at the start: until it is routed, streams are refused
-	refusedUntil map[Target]time.Time // users and sessions that are refused
-	starts       int                  // how often reading what it held had to begin again
-	progress     chan struct{}        // closed when more was routed; nil when nobody waits for it
-	skew         time.Duration        // the log's clock, ahead of ours
-	shaky        error                // why the log can't be followed at the moment; nil when it is
-	tailing      time.Time            // since when it is; zero while it is not
-	owed         Position             // what the log had at owedAt, to be routed by this node
+	warm         Position           // what the log held at the start: until it is routed, streams are refused
+	refusedUntil map[Target]refused // users and sessions that are refused
+	skips        int                // since when the refusals that were skipped are being read; 0 while they aren't
+	starts       int                // how often reading what it held had to begin again
+	progress     chan struct{}      // closed when more was routed; nil when nobody waits for it
+	skew         time.Duration      // the log's clock, ahead of ours
+	shaky        error              // why the log can't be followed at the moment; nil when it is
+	tailing      time.Time          // since when it is; zero while it is not
+	owed         Position           // what the log had at owedAt, to be routed by this node
 	owedAt       time.Time
 }
 
@@ -85,8 +86,8 @@ func New(o *Options) (*Hub, error) {
 		h.owned = true
 	}
 	h.ofUser, h.ofIP = newTally[string](opts.MaxConnectionsPerUser), newTally[netip.Prefix](opts.MaxConnectionsPerIP)
-	h.attempts, h.sends = newRate[netip.Prefix](opts.MaxConnectsPerSecondPerIP), newRate[string](opts.MaxSendsPerSecond)
-	h.refusedUntil = make(map[Target]time.Time)
+	h.attempts, h.sends = newRate[netip.Prefix](opts.MaxConnectsPerSecondPerIP), newRate[sender](opts.MaxSendsPerSecond)
+	h.refusedUntil = make(map[Target]refused)
 	h.Notifier = Notifier{h}
 	h.closed = make(chan struct{})
 	h.ctx, h.stop = context.WithCancel(context.Background())
@@ -142,7 +143,11 @@ func (h *Hub) submit(e Event, by *Grant) (*send, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.pub.submit(rec)
+	s, err := h.pub.submit(rec)
+	if err == nil {
+		s.uncounted = by != nil && !by.mayCount(&rec)
+	}
+	return s, err
 }
 
 func (h *Hub) sendFailed(err error) error {

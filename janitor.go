@@ -21,6 +21,8 @@ type janitor struct {
 	stale uint64
 	// nudged is the newest number when idle streams were last told to look.
 	nudged uint64
+
+	repeater repeater
 }
 
 const (
@@ -32,7 +34,7 @@ const (
 )
 
 func newJanitor(h *Hub) *janitor {
-	j := &janitor{hub: h, kick: make(chan struct{}, 1)}
+	j := &janitor{hub: h, kick: make(chan struct{}, 1), repeater: repeater{hub: h}}
 	j.due.Store(minJanitorRecords)
 	return j
 }
@@ -60,6 +62,7 @@ func (j *janitor) run(ctx context.Context) {
 		}
 		j.since.Store(0)
 		j.round(ctx)
+		j.repeater.round()
 	}
 }
 

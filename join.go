@@ -280,7 +280,7 @@ func (j *join) write(ctx context.Context, page []uint64, out *output) error {
 // errExpired ends a replay whose grant has expired.
 var errExpired = errors.New("the grant expired during the replay")
 
-// mayGoOn says why a replay must end: a slow one may outlive its grant, or the hub.
+// mayGoOn says why a replay must end: a slow one may outlive its grant, or the hub, and its user may be signed out.
 func (h *Hub) mayGoOn(c *conn) error {
 	if c.expiry != nil && !time.Now().Before(c.expiry.at) {
 		return errExpired
@@ -289,6 +289,9 @@ func (h *Hub) mayGoOn(c *conn) error {
 	defer h.mu.Unlock()
 	if h.state != hubOpen {
 		return errDraining
+	}
+	if h.refusesLocked(c.userID, c.sessionID) {
+		return errSignedOut
 	}
 	return nil
 }

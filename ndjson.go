@@ -205,7 +205,7 @@ func (h *Hub) answerLine(r *http.Request, w io.Writer, by *Grant, a lineAnswer) 
 		_ = h.sendFailed(err)
 		answer = ProblemOf(err).titled()
 	} else {
-		answer = receipt
+		answer = receipt.answer()
 	}
 	b, err := json.Marshal(answer)
 	if err != nil {

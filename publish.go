@@ -45,6 +45,8 @@ type send struct {
 	repeats  []*send // sends with the same idempotency key, which get the same receipt
 	receipt  Receipt
 	err      error
+
+	uncounted bool // its sender is not told how many matched; the publisher has nothing to do with it
 }
 
 type keptReceipt struct {

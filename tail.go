@@ -175,6 +175,7 @@ func (h *Hub) skip(ctx context.Context, cause error) error {
 		}
 	}
 	h.tellOfGap(floor, known)
+	h.readSkipped(ctx)
 	h.pub.skipped(floor.pos)
 	return nil
 }
@@ -191,7 +192,9 @@ func (h *Hub) startAgain(st State) bool {
 	if h.starts++; h.starts > maxStarts || h.warmLocked() {
 		return false
 	}
-	h.history.reset(cursor{epoch: st.Epoch, pos: st.Floor}, st.Floor.IsZero())
+	floor := cursor{epoch: st.Epoch, pos: st.Floor}
+	h.rebaseRefusals(floor, st.Last)
+	h.history.reset(floor, st.Floor.IsZero())
 	h.warm, h.owed = st.Last, Position{}
 	return true
 }
@@ -200,6 +203,7 @@ func (h *Hub) startAgain(st State) bool {
 func (h *Hub) tellOfGap(end cursor, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.rebaseRefusals(end, end.pos)
 	h.history.reset(end, known)
 	h.warm, h.owed = end.pos, Position{}
 	at := h.history.newest()

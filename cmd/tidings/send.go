@@ -169,6 +169,9 @@ func (c *sendCmd) print(stdout io.Writer, r tidings.Receipt) error {
 		matched = "1 connection"
 	}
 	line := fmt.Sprintf("sent %s to %s", r.ID, matched)
+	if r.Scope == "" {
+		line = fmt.Sprintf("sent %s; you may not be told to how many connections", r.ID)
+	}
 	if r.Hint != "" {
 		line += ": " + r.Hint
 	}

@@ -2,7 +2,7 @@
 // The HTTP API of Tidings, as far as this page uses it.
 
 /** @typedef {{clientId?: string, userId?: string, sessionId?: string, topic?: string}} Target */
-/** @typedef {{id: string, matched: number, scope: string, hint?: string}} Receipt */
+/** @typedef {{id: string, matched?: number, scope?: string, hint?: string}} Receipt */
 /** @typedef {{type: string, title: string, status: number, detail: string, field?: string, hint?: string}} Problem */
 /**
  * @typedef {object} Connection

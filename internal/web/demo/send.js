@@ -135,11 +135,11 @@ export class SendForm {
     const where = scope === 'node' ? 'on this node' : `on the ${scope}`;
     this.#receipt.dataset.status = 'accepted';
     this.#receipt.dataset.id = id;
-    this.#receipt.dataset.matched = String(matched);
+    this.#receipt.dataset.matched = String(matched ?? '');
     this.#receipt.replaceChildren(
       h('p', { class: 'receipt-title' }, whole, h('span', { class: 'muted' }, ` in ${took}`)),
       h('dl', { class: 'facts' },
-        h('dt', {}, 'matched'), h('dd', {}, `${count(matched, 'connection')} `, h('span', { class: 'muted' }, where)),
+        h('dt', {}, 'matched'), matched === undefined ? h('dd', {}, 'your token may not be told') : h('dd', {}, `${count(matched, 'connection')} `, h('span', { class: 'muted' }, where)),
         h('dt', {}, ids.length === 1 ? 'id' : 'last id'), h('dd', { class: 'mono' }, id)),
     );
     if (hint) this.#receipt.append(h('p', { class: 'hint' }, hint));
