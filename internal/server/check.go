@@ -93,7 +93,9 @@ func (c *Config) Weaknesses() (found []Weakness) {
 	authenticated := c.authenticates()
 	proxied := len(c.TrustedProxy) > 0
 	weak(c.Insecure && !authenticated, "insecure: whoever reaches the address can listen as anyone and send to anyone", "set TIDINGS_JWT_SECRET, and take insecure out")
-	weak(c.Insecure && authenticated, "insecure does nothing where there is authentication", "take it out, so that nobody loses authentication later without noticing")
+	openCluster := c.isOpenCluster()
+	weak(openCluster, "cluster-listen without cluster-secret, which insecure allows: whoever reaches "+c.ClusterListen+" can read and send everything", "give all nodes the same TIDINGS_CLUSTER_SECRET, and take insecure out")
+	weak(c.Insecure && authenticated && !openCluster, "insecure does nothing where there is authentication", "take it out, so that nobody loses authentication later without noticing")
 	weak(authenticated && !c.hasTokens(), "nothing verifies tokens: nobody can listen", "set TIDINGS_JWT_SECRET, jwt-key-file or jwks-url")
 	weak(authenticated && len(c.APIKey) == 0 && len(c.AdminKey) == 0, "there is no API key: only tokens with a send claim can send", "set TIDINGS_API_KEY for your back ends")
 	weak(outside && !c.usesTLS() && !proxied, "the address is reached by others, without TLS: tokens, cookies and events can be read on their way", "set tls-cert and tls-key or acme-domain, or put a proxy with TLS in front and name it in trusted-proxy")

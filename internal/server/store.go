@@ -51,14 +51,20 @@ func (c *Config) checkStore() error {
 	case (c.NATSCert == "") != (c.NATSKey == ""):
 		return errors.New("--nats-cert and --nats-key belong together: give both, or neither")
 	}
-	if c.ClusterListen == "" || c.ClusterSecret != "" || c.Insecure {
-		return nil
-	}
-	host, _, err := net.SplitHostPort(c.ClusterListen)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+	if c.isOpenCluster() && !c.Insecure {
 		return fmt.Errorf("refusing to listen for the cluster on %s without a secret: whoever reaches it could read and send everything. Give all three nodes the same --cluster-secret, or, where everybody who can reach them is trusted, add --insecure", c.ClusterListen)
 	}
 	return nil
+}
+
+// isOpenCluster reports whether whoever reaches the cluster's address is a node of it.
+func (c *Config) isOpenCluster() bool {
+	if c.ClusterListen == "" || c.ClusterSecret != "" {
+		return false
+	}
+	host, _, err := net.SplitHostPort(c.ClusterListen)
+	ip := net.ParseIP(host)
+	return err != nil || ip == nil || !ip.IsLoopback()
 }
 
 // openLog opens the log that the configuration describes.
