@@ -8,7 +8,7 @@
 //
 // Both hold the grant itself, signed, with its expiry: nothing is stored, and every node that has the secret takes them.
 //
-//	sessions, err := session.New(tokens, &session.Options{Secret: secret})
+//	sessions, err := session.New(tokens, &session.Options{Secrets: [][]byte{secret}})
 //	if err != nil {
 //		return err
 //	}
