@@ -12,7 +12,7 @@ import (
 
 // The routes of a program whose pages listen with a cookie or a ticket.
 func ExampleNew() {
-	next := tokens{"a token": {UserID: "bob", Expires: time.Now().Add(time.Hour)}}
+	next := tokens{"token": {UserID: "bob", Expires: time.Now().Add(time.Hour)}}
 	sessions, err := session.New(next, &session.Options{Secrets: [][]byte{secret}})
 	if err != nil {
 		fmt.Println(err)
@@ -31,7 +31,7 @@ func ExampleNew() {
 	mux.Handle("/api/sse/", hub.API())
 	h := http.NewCrossOriginProtection().Handler(mux)
 
-	res := answer(h, http.MethodPost, "/api/sse/session", "Authorization", "Bearer a token")
+	res := answer(h, http.MethodPost, "/api/sse/session", "Authorization", "Bearer token")
 	fmt.Println(res.StatusCode, res.Cookies()[0].Name)
 	// Output: 200 __Host-tidings
 }
