@@ -223,10 +223,14 @@ func TestAPageOfAnotherOriginOpensNoStreamAndGetsNoCookie(t *testing.T) {
 
 func TestNothingOutlivesItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		soon := time.Now().Add(10 * time.Second)
-		s := sessions(t, tokens{"short": {UserID: "u", Expires: soon}, "endless": {UserID: "u"}})
+		soon, later := time.Now().Add(10*time.Second), time.Now().Add(time.Hour)
+		s := sessions(t, tokens{"hour": {UserID: "u", Expires: later}, "short": {UserID: "u", Expires: soon}, "endless": {UserID: "u"}})
 		tick, _ := give(t, s, "/api/sse/tickets", "short")
 		_, c := give(t, s, "/api/sse/session", "short")
+		brief, _ := give(t, s, "/api/sse/tickets", "hour")
+		if g, err := s.Authorize(stream("ticket="+brief.Ticket, nil), tidings.Listen); err != nil || !g.Expires.Equal(later) {
+			t.Errorf("a ticket's stream lasts as long as its token, not as the ticket: %+v, %v", g, err)
+		}
 		time.Sleep(10*time.Second - time.Millisecond)
 		if _, err := s.Authorize(stream("", c), tidings.Listen); err != nil {
 			t.Error(err)
