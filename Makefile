@@ -4,7 +4,7 @@ FUZZTIME ?= 30s
 TIDINGS_SOAK ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint vuln gosec fuzz soak chaos bench benchlog microbench browser
+.PHONY: help run test lint vuln gosec fuzz soak flood chaos bench benchlog microbench browser
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 
 soak: ## the long soak: connections cut and resumed under load for TIDINGS_SOAK (60s)
 	TIDINGS_SOAK=$(TIDINGS_SOAK) go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e
+
+flood: ## compare the delay of live streams with that under floods without a token; wants an idle machine
+	TIDINGS_FLOOD=1 go test -count=1 -v -run '^TestAFlood' ./e2e
 
 chaos: ## kill every NATS server and every node in turn, twice, under load, and say what was lost
 	TIDINGS_CHAOS=full go test -count=1 -v -timeout 30m ./e2e/chaos

@@ -19,15 +19,29 @@ import (
 	"time"
 )
 
-// A flood by those who may do nothing, and what it costs those who may: the delay of 1,000 live streams.
+// A flood by those who may do nothing, and what it costs those who may: the delay of 1,000 live streams. The delays are only
+// logged, since what else runs on the machine decides about them; make flood, on an idle machine, compares them.
 
 const (
-	floodStreams  = 1000
-	floodPhase    = 4 * time.Second
-	floodEvery    = 50 * time.Millisecond // between two events to all streams
-	floodHalfOpen = 10_000
-	floodFloor    = 75 * time.Millisecond // of the 99th percentile: below it, another program on the machine doubles it
+	floodEnv     = "TIDINGS_FLOOD" // set: the delays are compared, in phases that are long enough for it
+	floodStreams = 1000
+	floodEvery   = 50 * time.Millisecond // between two events to all streams
+	floodFloor   = 75 * time.Millisecond // of the 99th percentile: below it, another program on the machine doubles it
 )
+
+// A flooding is how long each kind of flood lasts, and of how many connections the largest is.
+type flooding struct {
+	phase    time.Duration
+	halfOpen int
+	compared bool
+}
+
+func floodingOf(env string) flooding {
+	if env == "" {
+		return flooding{phase: 2 * time.Second, halfOpen: 5000}
+	}
+	return flooding{phase: 4 * time.Second, halfOpen: 10_000, compared: true}
+}
 
 // delays are how long events took from their sender to a stream.
 type delays struct {
@@ -39,6 +53,21 @@ func (d *delays) add(v time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.all = append(d.all, v)
+}
+
+// await waits until n have come since the last take.
+func (d *delays) await(t *testing.T, n int) {
+	t.Helper()
+	enough := func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.all) >= n
+	}
+	for deadline := time.Now().Add(within); !enough(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("no more events arrive")
+		}
+	}
 }
 
 // take returns the 99th percentile of what came since the last call, and how many came.
@@ -53,10 +82,11 @@ func (d *delays) take() (p99 time.Duration, n int) {
 	return p99, n
 }
 
-func TestAFloodOfTheUnauthenticatedCostsLiveStreamsLittle(t *testing.T) {
+func TestAFloodOfTheUnauthenticatedEndsNoLiveStream(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("SKIPPED: the memory of a process is read from /proc, which is Linux: run it there")
 	}
+	size := floodingOf(os.Getenv(floodEnv))
 	p := run(t, "--jwt-secret", doorSecret, "--api-key", doorKey, "--log-level", "error")
 	f := &front{program: p, life: time.Hour}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -101,28 +131,30 @@ func TestAFloodOfTheUnauthenticatedCostsLiveStreamsLittle(t *testing.T) {
 		runtime.Gosched()
 	}
 	running.Go(func() { f.publish(ctx, t) })
-	time.Sleep(floodPhase / 2) // until everything is warm
+	time.Sleep(size.phase / 2) // until everything is warm
 	d.take()
 	before := residentKB(t, p)
-	time.Sleep(floodPhase)
+	time.Sleep(size.phase)
+	d.await(t, floodStreams)
 	calm, n := d.take()
-	if n < floodStreams {
-		t.Fatalf("only %d events arrived in %v", n, floodPhase)
-	}
 	t.Logf("calm: p99 %v of %d, %d MiB", calm, n, before>>10)
 	for _, kind := range []struct {
 		name string
 		run  func(ctx context.Context, t *testing.T, addr string) (done int64)
-	}{{"bad tokens", floodTokens}, {"oversized", floodOversized}, {"slowloris", floodSlow}, {"half-open", floodSilent}} {
-		during, stop := context.WithTimeout(ctx, floodPhase)
+	}{{"bad tokens", floodTokens}, {"oversized", floodOversized}, {"slowloris", floodSlow}, {"half-open", size.silent}} {
+		during, stop := context.WithTimeout(ctx, size.phase)
 		done := kind.run(during, t, p.addr)
 		<-during.Done()
 		stop()
+		d.await(t, floodStreams)
 		p99, n := d.take()
 		t.Logf("%s (%d): p99 %v of %d, %d MiB", kind.name, done, p99, n, residentKB(t, p)>>10)
-		if most := max(2*calm, floodFloor); p99 > most || n < floodStreams {
+		if size.compared && p99 > max(2*calm, floodFloor) {
 			t.Errorf("%s: p99 %v of %d, which was %v", kind.name, p99, n, calm)
 		}
+	}
+	if !size.compared {
+		t.Logf("the delays are not compared: make flood does, with %s set", floodEnv)
 	}
 	if open.Load() != floodStreams {
 		t.Errorf("%d of %d streams are left", open.Load(), floodStreams)
@@ -254,13 +286,13 @@ func floodSlow(ctx context.Context, t *testing.T, addr string) int64 {
 	}
 }
 
-// floodSilent connects and says nothing. It takes half of its time to connect: its own work is done by the processors that the
+// silent connects and says nothing. It takes half of its time to connect: its own work is done by the processors that the
 // server has.
-func floodSilent(ctx context.Context, t *testing.T, addr string) (done int64) {
+func (size flooding) silent(ctx context.Context, t *testing.T, addr string) (done int64) {
 	const together = 10
-	tick := time.NewTicker(floodPhase / 2 / (floodHalfOpen / together))
+	tick := time.NewTicker(size.phase / 2 / time.Duration(size.halfOpen/together))
 	defer tick.Stop()
-	for i := range floodHalfOpen {
+	for i := range size.halfOpen {
 		if i%together == 0 {
 			<-tick.C
 		}

@@ -2,9 +2,9 @@ package jwtauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +26,7 @@ type Explanation struct {
 type Check struct {
 	Name string `json:"name"`
 	OK   bool   `json:"ok"`
-	Says string `json:"says"`
+	Says string `json:"says"` // what is of the token in it is quoted as Go does, since it may not be verified
 }
 
 // Explain looks at everything about a token that a server with these options looks at, and goes on where a server would
@@ -48,7 +48,7 @@ func (a *Authorizer) Explain(ctx context.Context, token string) Explanation {
 	}
 	e.Header, e.Claims = parsed.Header, claims
 	if parsed.Method == nil {
-		check("alg", false, "", fmt.Sprintf("%v is not an algorithm that is accepted", parsed.Header["alg"]))
+		check("alg", false, "", fmt.Sprintf("%q is not an algorithm that is accepted", fmt.Sprint(parsed.Header["alg"])))
 		return e
 	}
 	_, err = jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithJSONNumber(), jwt.WithoutClaimsValidation()).
@@ -95,7 +95,7 @@ func (a *Authorizer) explainClaims(claims jwt.MapClaims, check func(name string,
 	}
 	if a.opts.Issuer != "" {
 		iss, _ := claims.GetIssuer()
-		check("iss", iss == a.opts.Issuer, iss, fmt.Sprintf("it is %q, and must be %q", iss, a.opts.Issuer))
+		check("iss", iss == a.opts.Issuer, strconv.Quote(iss), fmt.Sprintf("it is %q, and must be %q", iss, a.opts.Issuer))
 	}
 	if len(a.opts.Audience) > 0 {
 		aud, _ := claims.GetAudience()
@@ -105,11 +105,10 @@ func (a *Authorizer) explainClaims(claims jwt.MapClaims, check func(name string,
 				found = found || have == want
 			}
 		}
-		text, _ := json.Marshal([]string(aud))
-		check("aud", found, string(text), fmt.Sprintf("it is %s, and must hold one of: %s", text, strings.Join(a.opts.Audience, ", ")))
+		check("aud", found, fmt.Sprintf("%q", []string(aud)), fmt.Sprintf("it is %q, and must hold one of: %s", []string(aud), strings.Join(a.opts.Audience, ", ")))
 	}
 	user, err := textClaim(claims, a.opts.UserClaim)
-	check(a.opts.UserClaim, err == nil && user != "", user, "it is absent or not a string, and says who the user is")
+	check(a.opts.UserClaim, err == nil && user != "", strconv.Quote(user), "it is absent or not a string, and says who the user is")
 }
 
 // Read returns what a token holds. Nothing is verified.

@@ -22,10 +22,11 @@ import (
 // once when a token names one that isn't there, but not often: tokens with made-up ids must not become requests to the
 // provider, nor wait for each other.
 type keySet struct {
-	opts *Options
-	ctx  context.Context // ends with close
-	stop context.CancelFunc
-	wg   sync.WaitGroup // a fetch under way
+	opts   *Options
+	client *http.Client    // the options', which follows redirects only to where keys may come from
+	ctx    context.Context // ends with close
+	stop   context.CancelFunc
+	wg     sync.WaitGroup // a fetch under way
 
 	mu       sync.Mutex // guards what follows
 	keys     []Key
@@ -39,12 +40,37 @@ const (
 	minFetchPause = 10 * time.Second
 	maxKeySet     = 1 << 20 // bytes
 	fetchWithin   = 10 * time.Second
+	maxRedirects  = 3
 )
 
 func newKeySet(o *Options) *keySet {
-	s := &keySet{opts: o}
+	s := &keySet{opts: o, client: careful(o)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
+}
+
+// careful returns a copy of the options' client that goes where a JWKSURL may point, and nowhere else: whoever could send it
+// on to a plain page, or to an address that only this machine reaches, would choose the keys, or what is asked there. Where
+// the client has a say of its own, it has it too.
+func careful(o *Options) *http.Client {
+	c := *o.Client
+	own := c.CheckRedirect
+	c.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if len(via) > maxRedirects {
+			return fmt.Errorf("there are more than %d redirects", maxRedirects)
+		}
+		if err := checkJWKSURL(req.URL.String()); err != nil {
+			return fmt.Errorf("it is redirected to where keys may not come from: %w", err)
+		}
+		if isLoopback(req.URL) && !isLoopback(via[0].URL) {
+			return fmt.Errorf("it is redirected to %s, which is this machine", req.URL.Host)
+		}
+		if own != nil {
+			return own(req, via)
+		}
+		return nil
+	}
+	return &c
 }
 
 func (s *keySet) close() {
@@ -130,7 +156,7 @@ func (s *keySet) get(ctx context.Context) ([]Key, error) {
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	res, err := s.opts.Client.Do(req)
+	res, err := s.client.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -183,10 +209,15 @@ func (s *keySet) parse(body []byte) ([]Key, error) {
 func checkJWKSURL(s string) error {
 	u, err := url.Parse(s)
 	if err == nil && u.Host != "" && u.User == nil && u.Fragment == "" {
-		ip, notIP := netip.ParseAddr(u.Hostname())
-		if u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || notIP == nil && ip.IsLoopback()) {
+		if u.Scheme == "https" || u.Scheme == "http" && isLoopback(u) {
 			return nil
 		}
 	}
 	return &tidings.InvalidError{Field: "JWKSURL", Reason: fmt.Sprintf("%q is not an https URL", s), Hint: "give one like https://login.example.com/.well-known/jwks.json; http is for loopback only"}
+}
+
+// isLoopback reports whether the URL names this machine.
+func isLoopback(u *url.URL) bool {
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
 }

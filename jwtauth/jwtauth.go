@@ -50,7 +50,8 @@ type Options struct {
 	JWKSURL string
 	// RefreshInterval is how old the fetched keys may get. Default 15 minutes.
 	RefreshInterval time.Duration
-	// Client fetches the JWK Set. Default: one with a timeout of 5 s.
+	// Client fetches the JWK Set. Redirects are followed up to three times, and only to what JWKSURL could be. Default: one
+	// with a timeout of 5 s.
 	Client *http.Client
 
 	// Issuer is what the claim iss must be, and Audience what aud must hold one of. Where keys are not yours alone (public

@@ -12,6 +12,16 @@ import (
 	"github.com/tidings-sse/tidings"
 )
 
+// Check refuses what [Connect] would without a server: options that can't work, and a CredentialsFile that can't be read. It
+// connects to nothing. The error is an [*tidings.InvalidError].
+func (o *ConnectOptions) Check() error {
+	if _, err := o.withDefaults(); err != nil {
+		return err
+	}
+	_, err := o.dial()
+	return err
+}
+
 // dial checks the options of a connection, and makes nats.go's of them.
 func (o *ConnectOptions) dial() ([]nats.Option, error) {
 	if o.URL == "" {

@@ -8,7 +8,7 @@
 //
 // Both hold the grant itself, signed, with its expiry: nothing is stored, and every node that has the secret takes them.
 //
-//	sessions, err := session.New(tokens, &session.Options{Secret: secret})
+//	sessions, err := session.New(tokens, &session.Options{Secrets: [][]byte{secret}})
 //	if err != nil {
 //		return err
 //	}
@@ -19,5 +19,7 @@
 //	mux.Handle("/api/sse/", hub.API())
 //
 // A browser sends the cookie with whatever a page makes it request. It is SameSite=Lax, so pages of other sites can't use
-// it; put http.CrossOriginProtection, or a check of the Origin, before the mux for those of the same site.
+// it. For those of the same site, and for links with a ticket that isn't the visitor's, Stream looks at the Origin and at
+// Sec-Fetch-Site, as Options.Origins says. What is posted is not its business: put http.CrossOriginProtection before the mux,
+// which lets every GET through.
 package session

@@ -69,7 +69,8 @@ func (s *seal) seal(g tidings.Grant, until time.Time) (string, error) {
 	return body + "." + encoding.EncodeToString(s.sum(s.keys[0], body)), nil
 }
 
-// open returns the grant, also, with errExpired, of what was good before. Its Expires is at most the seal's own end.
+// open returns the grant, also, with errExpired, of what was good before. Its Expires is the one that was sealed: a ticket's may
+// be long after the seal's own end, which is only about when it can be opened, and zero is none.
 func (s *seal) open(text string) (tidings.Grant, error) {
 	body, mac, _ := strings.Cut(text, ".")
 	sum, err := encoding.DecodeString(mac)

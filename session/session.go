@@ -27,6 +27,9 @@ type Options struct {
 	MaxAge time.Duration
 	// TicketAge is how long a ticket is valid. Default 1 minute.
 	TicketAge time.Duration
+	// Origins are those whose pages may open streams beside the server's own, as https://app.example.com. Whether they may
+	// read them is said by the CORS headers, which are not this package's. Default: none.
+	Origins []string
 }
 
 const (
@@ -42,6 +45,7 @@ type Sessions struct {
 	tickets   *seal
 	maxAge    time.Duration
 	ticketAge time.Duration
+	origins   *http.CrossOriginProtection
 }
 
 var (
@@ -67,7 +71,12 @@ func New(next tidings.Authorizer, o *Options) (*Sessions, error) {
 	if opts.MaxAge < 0 || opts.TicketAge < 0 {
 		return nil, &tidings.InvalidError{Field: "MaxAge", Reason: "or TicketAge is negative", Hint: "leave it zero for the default"}
 	}
-	s := &Sessions{next: next, maxAge: opts.MaxAge, ticketAge: opts.TicketAge}
+	s := &Sessions{next: next, maxAge: opts.MaxAge, ticketAge: opts.TicketAge, origins: http.NewCrossOriginProtection()}
+	for i, o := range opts.Origins {
+		if err := s.origins.AddTrustedOrigin(strings.ToLower(o)); err != nil {
+			return nil, &tidings.InvalidError{Field: fmt.Sprintf("Origins[%d]", i), Reason: fmt.Sprintf("%q is not an origin", o), Hint: "write scheme, host and, if it is not the scheme's own, port, as https://app.example.com"}
+		}
+	}
 	if s.maxAge == 0 {
 		s.maxAge = 12 * time.Hour
 	}
@@ -160,9 +169,18 @@ func cookieOf(r *http.Request) (value string, has bool) {
 	return cs[0].Value, true
 }
 
-// Stream returns the stream's handler, with a ticket's cookie set on its way. next is the hub.
+// Stream returns the stream's handler, with a ticket's cookie set on its way. next is the hub. What a page of another origin
+// has the browser request, by embedding or linking it, is 403 and sets nothing: see Options.Origins.
 func (s *Sessions) Stream(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.isForeign(r) {
+			(&tidings.Problem{
+				Type: "urn:tidings:forbidden", Status: http.StatusForbidden,
+				Detail: "a page of another origin may not open this stream with a cookie or a ticket",
+				Hint:   "use EventSource or fetch in a page of the server's own origin, or of one that it allows; or send the token in the Authorization header",
+			}).ServeHTTP(w, r)
+			return
+		}
 		if ticket, has, err := ticketOf(r); has && err == nil && r.Method == http.MethodGet {
 			if g, err := s.tickets.open(ticket); err == nil {
 				if c, err := s.cookie(g); err == nil {
@@ -172,6 +190,18 @@ func (s *Sessions) Stream(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// isForeign reports whether a page of an origin that isn't allowed has made the request. Such a page could read nothing, but
+// would hold a stream open with its visitor's cookie, or have the visitor follow a link with somebody else's ticket and so
+// become that user. A request with an Authorization header is none that a page can make unseen: a browser asks first.
+func (s *Sessions) isForeign(r *http.Request) bool {
+	if len(r.Header.Values("Authorization")) > 0 || r.Method == http.MethodOptions {
+		return false
+	}
+	asPost := *r // what is checked is what may change something, and this GET does
+	asPost.Method = http.MethodPost
+	return s.origins.Check(&asPost) != nil
 }
 
 // cookie returns the cookie that holds the grant.

@@ -176,12 +176,61 @@ func TestATicketsFirstUseSetsTheCookieWithWhichItsURLGoesOnWorking(t *testing.T)
 	})
 }
 
+func TestAPageOfAnotherOriginOpensNoStreamAndGetsNoCookie(t *testing.T) {
+	s, err := session.New(tokens{"good": full()}, &session.Options{Secrets: [][]byte{secret}, Origins: []string{"https://App.example.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tick, _ := give(t, s, "/api/sse/tickets", "good")
+	reached := false
+	h := s.Stream(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	for _, c := range []struct {
+		name    string
+		header  []string
+		allowed bool
+	}{
+		{"a program", nil, true},
+		{"a page of the server", []string{"Sec-Fetch-Site", "same-origin"}, true},
+		{"an address that was typed", []string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate"}, true},
+		{"an old browser, a page of the server", []string{"Origin", "https://example.com"}, true},
+		{"an allowed page", []string{"Sec-Fetch-Site", "same-site", "Origin", "https://app.example.com"}, true},
+		{"an allowed page in an old browser", []string{"Origin", "https://app.example.com"}, true},
+		{"a token", []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://other.example", "Authorization", "Bearer good"}, true},
+		{"an image in a page of the same site", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors"}, false},
+		{"an image in a page of another site", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, false},
+		{"a link", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, false},
+		{"a link in the same site", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate"}, false},
+		{"another page", []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://other.example"}, false},
+		{"another page in an old browser", []string{"Origin", "https://other.example"}, false},
+		{"a sandboxed page", []string{"Origin", "null"}, false},
+	} {
+		reached = false
+		res := answer(h, http.MethodGet, "https://example.com/api/sse?ticket="+tick.Ticket, c.header...)
+		if reached != c.allowed || len(res.Cookies()) == 1 != c.allowed || !c.allowed && res.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %s, reached %t, cookies %v", c.name, res.Status, reached, res.Cookies())
+		}
+	}
+	reached = false
+	if answer(h, http.MethodOptions, "https://example.com/api/sse", "Origin", "https://other.example"); !reached {
+		t.Error("a browser's question whether it may send a token is not passed on")
+	}
+	for _, o := range []string{"*", "app.example.com", "https://app.example.com/", "null"} {
+		if _, err := session.New(tokens{}, &session.Options{Secrets: [][]byte{secret}, Origins: []string{o}}); err == nil || !strings.Contains(err.Error(), "Origins[0]") {
+			t.Errorf("%q: %v", o, err)
+		}
+	}
+}
+
 func TestNothingOutlivesItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		soon := time.Now().Add(10 * time.Second)
-		s := sessions(t, tokens{"short": {UserID: "u", Expires: soon}, "endless": {UserID: "u"}})
+		soon, later := time.Now().Add(10*time.Second), time.Now().Add(time.Hour)
+		s := sessions(t, tokens{"hour": {UserID: "u", Expires: later}, "short": {UserID: "u", Expires: soon}, "endless": {UserID: "u"}})
 		tick, _ := give(t, s, "/api/sse/tickets", "short")
 		_, c := give(t, s, "/api/sse/session", "short")
+		brief, _ := give(t, s, "/api/sse/tickets", "hour")
+		if g, err := s.Authorize(stream("ticket="+brief.Ticket, nil), tidings.Listen); err != nil || !g.Expires.Equal(later) {
+			t.Errorf("a ticket's stream lasts as long as its token, not as the ticket: %+v, %v", g, err)
+		}
 		time.Sleep(10*time.Second - time.Millisecond)
 		if _, err := s.Authorize(stream("", c), tidings.Listen); err != nil {
 			t.Error(err)

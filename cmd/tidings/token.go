@@ -148,7 +148,11 @@ func printToken(w io.Writer, e jwtauth.Explanation, explained bool) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "%s %s\n", part.name, text)
+		lines := strings.Split(string(text), "\n")
+		for i, line := range lines {
+			lines[i] = printable(line) // JSON leaves some controls as they are, and what turns text around
+		}
+		fmt.Fprintf(&b, "%s %s\n", part.name, strings.Join(lines, "\n"))
 	}
 	for _, check := range e.Checks {
 		mark := "ok     "

@@ -8,6 +8,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+	"unicode"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tidings-sse/tidings/jwtauth"
 )
@@ -122,6 +126,42 @@ func TestExplainSaysWhyATokenWouldBeRefused(t *testing.T) {
 	if out := run(t, "", "token", "mint", "--user", "bob", "--jwt-secret", envSecret, "--send", "everyone"); out.code != exitFailed || !strings.Contains(out.stderr, "it may hold") {
 		t.Errorf("%+v", out)
 	}
+}
+
+func TestWhatATokenSaysCantDriveATerminal(t *testing.T) {
+	const hostile = "a\x1b[2J\u009b2J\u202eb\u2028c\x7f"
+	for _, c := range []struct{ header, claim string }{
+		{"", "iss"}, {"", "sub"}, {"", "aud"}, {"", "sid"}, {"", "topics"}, {"", "send"}, {"", hostile}, {"kid", ""}, {"alg", ""}, {hostile, ""},
+	} {
+		claims := jwt.MapClaims{"sub": "bob", "iss": "https://login.example", "aud": "x", "exp": time.Now().Add(time.Hour).Unix()}
+		token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
+		if c.claim != "" {
+			claims[c.claim] = hostile
+		}
+		if c.claim == "topics" || c.claim == "send" {
+			claims[c.claim] = []string{hostile}
+		}
+		if c.header != "" {
+			token.Header[c.header] = hostile
+		}
+		for _, secret := range []string{envSecret, "another secret, of somebody else, which is not known"} {
+			text, err := token.SignedString([]byte(secret))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{nil, {"--explain", "--jwt-secret", envSecret}, {"--explain", "--jwt-secret", envSecret, "--jwt-issuer", hostile, "--jwt-audience", "y"}} {
+				out := run(t, text, append([]string{"token", "inspect"}, args...)...)
+				if printed := strings.ReplaceAll(out.stdout+out.stderr, "\n", ""); len(printed) == 0 || strings.ContainsFunc(printed, unsafe) {
+					t.Errorf("%+v, %q: %+q", c, args, printed)
+				}
+			}
+		}
+	}
+}
+
+// unsafe reports whether a terminal may take r for anything but a character.
+func unsafe(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || unicode.Is(unicode.Zl, r)
 }
 
 func TestConfigCheckNamesEachWeaknessAndItsRemedy(t *testing.T) {

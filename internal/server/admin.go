@@ -27,21 +27,30 @@ type admin struct {
 
 const adminWithin = 2 * time.Second // for requests that are answered when the server stops
 
-// newAdmin opens the address. One without a host is on loopback. Beyond loopback every request needs the admin key.
-func newAdmin(ctx context.Context, s *Server) (*admin, error) {
-	host, port, err := net.SplitHostPort(s.cfg.AdminAddr)
+// adminAddress reads where it is to be. One without a host is on loopback; beyond that, there must be an admin key.
+func (c *Config) adminAddress(ctx context.Context) (address, error) {
+	host, port, err := net.SplitHostPort(c.AdminAddr)
 	if err != nil {
-		return nil, fmt.Errorf("--admin-addr %q is not HOST:PORT: write one like 127.0.0.1:9090", s.cfg.AdminAddr)
+		return address{}, fmt.Errorf("--admin-addr %q is not HOST:PORT: write one like 127.0.0.1:9090", c.AdminAddr)
 	}
 	if host == "" {
 		host = "127.0.0.1"
 	}
 	at, err := resolve(ctx, net.JoinHostPort(host, port))
 	if err != nil {
-		return nil, fmt.Errorf("--admin-addr: %w", err)
+		return address{}, fmt.Errorf("--admin-addr: %w", err)
 	}
-	if !at.loopback && len(s.cfg.AdminKey) == 0 {
-		return nil, fmt.Errorf("refusing to serve metrics and profiles on %s: it is not loopback, and there is no admin key. Set TIDINGS_ADMIN_KEY, or listen on loopback (--admin-addr 127.0.0.1:%s)", s.cfg.AdminAddr, port)
+	if !at.loopback && len(c.AdminKey) == 0 {
+		return address{}, fmt.Errorf("refusing to serve metrics and profiles on %s: it is not loopback, and there is no admin key. Set TIDINGS_ADMIN_KEY, or listen on loopback (--admin-addr 127.0.0.1:%s)", c.AdminAddr, port)
+	}
+	return at, nil
+}
+
+// newAdmin opens the address. Beyond loopback every request needs the admin key.
+func newAdmin(ctx context.Context, s *Server) (*admin, error) {
+	at, err := s.cfg.adminAddress(ctx)
+	if err != nil {
+		return nil, err
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, at.network, at.hostPort)
 	if err != nil {

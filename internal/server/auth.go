@@ -58,8 +58,8 @@ func newAccess(cfg *Config, log *slog.Logger) (*access, error) {
 		if err != nil {
 			return nil, err
 		}
-		if a.sessions, err = session.New(a.tokens, &session.Options{Secrets: secrets, MaxAge: time.Duration(cfg.SessionMaxAge)}); err != nil {
-			return nil, fmt.Errorf("--session-secret: %w", err)
+		if a.sessions, err = session.New(a.tokens, &session.Options{Secrets: secrets, MaxAge: time.Duration(cfg.SessionMaxAge), Origins: cfg.AllowOrigin}); err != nil {
+			return nil, fmt.Errorf("--session-secret, --allow-origin: %w", err)
 		}
 		a.authorizer = a.sessions
 	}

@@ -58,6 +58,16 @@ func (c *Config) Check(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.AdminAddr != "" {
+		if _, err := c.adminAddress(ctx); err != nil {
+			return err
+		}
+	}
+	if c.NATSURL != "" {
+		if err := c.checkNATS(log); err != nil {
+			return err
+		}
+	}
 	hub, err := tidings.New(c.withLog(log))
 	if err != nil {
 		return err
@@ -93,7 +103,9 @@ func (c *Config) Weaknesses() (found []Weakness) {
 	authenticated := c.authenticates()
 	proxied := len(c.TrustedProxy) > 0
 	weak(c.Insecure && !authenticated, "insecure: whoever reaches the address can listen as anyone and send to anyone", "set TIDINGS_JWT_SECRET, and take insecure out")
-	weak(c.Insecure && authenticated, "insecure does nothing where there is authentication", "take it out, so that nobody loses authentication later without noticing")
+	openCluster := c.isOpenCluster()
+	weak(openCluster, "cluster-listen without cluster-secret, which insecure allows: whoever reaches "+c.ClusterListen+" can read and send everything", "give all nodes the same TIDINGS_CLUSTER_SECRET, and take insecure out")
+	weak(c.Insecure && authenticated && !openCluster, "insecure does nothing where there is authentication", "take it out, so that nobody loses authentication later without noticing")
 	weak(authenticated && !c.hasTokens(), "nothing verifies tokens: nobody can listen", "set TIDINGS_JWT_SECRET, jwt-key-file or jwks-url")
 	weak(authenticated && len(c.APIKey) == 0 && len(c.AdminKey) == 0, "there is no API key: only tokens with a send claim can send", "set TIDINGS_API_KEY for your back ends")
 	weak(outside && !c.usesTLS() && !proxied, "the address is reached by others, without TLS: tokens, cookies and events can be read on their way", "set tls-cert and tls-key or acme-domain, or put a proxy with TLS in front and name it in trusted-proxy")
@@ -107,6 +119,13 @@ func (c *Config) Weaknesses() (found []Weakness) {
 	weak(time.Duration(c.SessionMaxAge) > 7*24*time.Hour, fmt.Sprintf("session-max-age is %v: a cookie that is stolen is good for as long as its token", c.SessionMaxAge), "give a day or less")
 	weak(outside && c.MaxConnectionsPerIP == 0 && c.MaxConnectionsPerUser == 0, "one client can take all of max-connections", "set max-connections-per-user, and max-connections-per-ip where trusted-proxy is right")
 	weak(outside && c.MaxConnectsPerSecondPerIP == 0, "one address can try to connect as often as it likes", "set max-connects-per-second-per-ip")
+	if c.AdminAddr != "" {
+		admin, err := c.adminAddress(context.Background())
+		weak(err == nil && !admin.loopback, "admin-addr is reached by others, without TLS: the admin key, and profiles of the server's memory, can be read on their way", "listen on loopback, or on an address that only a network you trust reaches")
+	}
+	tls, credentials := c.natsGuards()
+	weak(!tls, "nats-url goes beyond loopback and doesn't ask for TLS: all events, and the password if there is one, can be read and changed on their way", "write tls:// in it, and set nats-ca if the servers' certificates are not public ones")
+	weak(!credentials, "nats-url goes beyond loopback without credentials: if the servers take that, whoever reaches them can read and send everything", "have the servers ask for some, and set nats-credentials or nats-cert")
 	for _, k := range [...]struct {
 		flag   string
 		values []string
@@ -125,7 +144,12 @@ func (c *Config) Weaknesses() (found []Weakness) {
 // FileWeaknesses lists what is weak in the configuration file itself.
 func FileWeaknesses(name string, c *Config) []Weakness {
 	info, err := os.Stat(name)
-	secrets := len(c.JWTSecret) + len(c.APIKey) + len(c.AdminKey) + len(c.SessionSecret)
+	secrets := len(c.JWTSecret) + len(c.APIKey) + len(c.AdminKey) + len(c.SessionSecret) + len(c.ClusterSecret)
+	for _, u := range c.natsURLs() {
+		if u.User != nil { // a name alone is a token
+			secrets++
+		}
+	}
 	const others fs.FileMode = 0o007
 	if err != nil || runtime.GOOS == "windows" || secrets == 0 || info.Mode()&others == 0 {
 		return nil

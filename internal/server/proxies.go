@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -64,23 +65,24 @@ func (p *proxies) trusts(ip netip.Addr) bool {
 // client returns the nearest address that is not a trusted proxy's; the farthest that can be read where all are, or where
 // something is not an address: nothing beyond that is believed.
 func (p *proxies) client(h http.Header) (client netip.Addr) {
-	list := strings.Join(h.Values(p.header), ",")
-	for list != "" {
-		var hop string
-		if i := strings.LastIndexByte(list, ','); i >= 0 {
-			list, hop = list[:i], list[i+1:]
-		} else {
-			list, hop = "", list
-		}
+	for _, line := range slices.Backward(h.Values(p.header)) {
+		hops, ok := strings.Split(line, ","), true
 		if p.header == headerForwarded {
-			hop = forwardedFor(hop)
+			if hops, ok = splitQuoted(line, ','); !ok {
+				return client
+			}
 		}
-		ip, ok := hopAddr(strings.TrimSpace(hop))
-		if !ok {
-			return client
-		}
-		if client = ip; !p.trusts(ip) {
-			return client
+		for _, hop := range slices.Backward(hops) {
+			if p.header == headerForwarded {
+				hop = forwardedFor(hop)
+			}
+			ip, ok := hopAddr(strings.TrimSpace(hop))
+			if !ok {
+				return client
+			}
+			if client = ip; !p.trusts(ip) {
+				return client
+			}
 		}
 	}
 	return client
@@ -88,13 +90,39 @@ func (p *proxies) client(h http.Header) (client netip.Addr) {
 
 // forwardedFor returns the for parameter of an element of the Forwarded header (RFC 7239, section 4).
 func forwardedFor(element string) string {
-	for pair := range strings.SplitSeq(element, ";") {
+	pairs, _ := splitQuoted(element, ';') // the line that it is of could be split
+	for _, pair := range pairs {
 		name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
 		if strings.EqualFold(name, "for") {
 			return strings.Trim(value, `"`)
 		}
 	}
 	return ""
+}
+
+// splitQuoted splits at sep, where it is not inside a quoted string (RFC 9110, section 5.6.4). It fails where a quoted
+// string is not the whole value of a parameter: else a client that leaves one open, in a line that a proxy adds to, would
+// have what the proxy wrote read as a part of it, and be believed itself.
+func splitQuoted(s string, sep byte) (parts []string, ok bool) {
+	start, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quoted && c == '\\':
+			i++ // what it escapes is no end
+		case quoted && c == '"':
+			if quoted = false; i+1 < len(s) && !strings.ContainsRune(",; \t", rune(s[i+1])) {
+				return nil, false
+			}
+		case c == '"':
+			if quoted = true; i == 0 || s[i-1] != '=' {
+				return nil, false
+			}
+		case c == sep && !quoted:
+			parts = append(parts, s[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, s[start:]), !quoted
 }
 
 // hopAddr reads an address as proxies write them: with or without a port, IPv6 with or without brackets.

@@ -40,6 +40,12 @@ func TestTheClientsAddressIsTakenFromTrustedProxiesOnly(t *testing.T) {
 		{"and the other way round", []string{"127.0.0.1"}, "forwarded", []string{"X-Forwarded-For: 1.1.1.1"}, ""},
 		{"RFC 7239", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: for=1.1.1.1, For="203.0.113.7:80";proto=https;by=10.0.0.1`}, "203.0.113.7"},
 		{"RFC 7239 with IPv6", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: proto=https;for="[2001:db8::7]:4711"`}, "2001:db8::7"},
+		{"RFC 7239, with separators in what is quoted", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: for=203.0.113.7;by="a, b; for=1.1.1.1, c"`}, "203.0.113.7"},
+		{"RFC 7239, with a quote in what is quoted", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: for=1.1.1.1, ext="\", for=2.2.2.2;\\";for=203.0.113.7`}, "203.0.113.7"},
+		{"RFC 7239, with a quote left open in a line of the client's", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: for="1.1.1.1`, `Forwarded: for=203.0.113.7`}, "203.0.113.7"},
+		{"RFC 7239, with a quote left open", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: for=1.1.1.1;x=", for=203.0.113.7`}, ""},
+		{"RFC 7239, with a quote that a proxy's closes", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: for=1.1.1.1;x=", for="203.0.113.7:80";by="b"`}, ""},
+		{"RFC 7239, with a quote that is no value", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: for=1.1.1.1;", for="203.0.113.7"`}, ""},
 		{"RFC 7239, hidden", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: for=_hidden`}, ""},
 		{"RFC 7239 without a for", []string{"127.0.0.1"}, "forwarded", []string{`Forwarded: proto=https`}, ""},
 	} {

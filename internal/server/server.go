@@ -38,6 +38,7 @@ type Server struct {
 const (
 	logListening = "listening"
 	logInsecure  = "--insecure: whoever reaches this address can listen as anyone and send to anyone"
+	logCluster   = "--insecure, without --cluster-secret: whoever reaches this address can read and send everything"
 	logAdmin     = "metrics and profiles"
 	logStopping  = "stopping"
 	logStopped   = "stopped"
@@ -141,6 +142,9 @@ func (s *Server) openHub(ctx context.Context, opts *tidings.Options) (err error)
 		if s.admin, err = newAdmin(ctx, s); err != nil {
 			return err
 		}
+	}
+	if s.cfg.isOpenCluster() {
+		s.log.Warn(logCluster, keyAddr, s.cfg.ClusterListen)
 	}
 	if s.broker, err = s.cfg.openLog(ctx, s.log); err == nil {
 		opts.Broker, opts.Authorizer, opts.Logger = s.broker, s.access.authorizer, s.log

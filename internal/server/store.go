@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/tidings-sse/tidings"
@@ -51,19 +53,25 @@ func (c *Config) checkStore() error {
 	case (c.NATSCert == "") != (c.NATSKey == ""):
 		return errors.New("--nats-cert and --nats-key belong together: give both, or neither")
 	}
-	if c.ClusterListen == "" || c.ClusterSecret != "" || c.Insecure {
-		return nil
-	}
-	host, _, err := net.SplitHostPort(c.ClusterListen)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+	if c.isOpenCluster() && !c.Insecure {
 		return fmt.Errorf("refusing to listen for the cluster on %s without a secret: whoever reaches it could read and send everything. Give all three nodes the same --cluster-secret, or, where everybody who can reach them is trusted, add --insecure", c.ClusterListen)
 	}
 	return nil
 }
 
-// openLog opens the log that the configuration describes.
-func (c *Config) openLog(ctx context.Context, log *slog.Logger) (tidings.Broker, error) {
-	o := natsbroker.Options{
+// isOpenCluster reports whether whoever reaches the cluster's address is a node of it.
+func (c *Config) isOpenCluster() bool {
+	if c.ClusterListen == "" || c.ClusterSecret != "" {
+		return false
+	}
+	host, _, err := net.SplitHostPort(c.ClusterListen)
+	ip := net.ParseIP(host)
+	return err != nil || ip == nil || !ip.IsLoopback()
+}
+
+// nats are the options of a log that isn't in memory.
+func (c *Config) nats(log *slog.Logger) natsbroker.Options {
+	return natsbroker.Options{
 		Stream:            c.NATSStream,
 		MaxEvents:         int(c.HistoryEvents),
 		MaxBytes:          int64(c.HistoryBytes),
@@ -72,20 +80,47 @@ func (c *Config) openLog(ctx context.Context, log *slog.Logger) (tidings.Broker,
 		MaxEventBytes:     int(c.MaxEventBytes),
 		Logger:            log,
 	}
+}
+
+// natsServers are the options of a log on NATS servers. The files that they name are read.
+func (c *Config) natsServers(log *slog.Logger) (natsbroker.ConnectOptions, error) {
+	t, err := c.natsTLS()
+	if err != nil {
+		return natsbroker.ConnectOptions{}, err
+	}
+	return natsbroker.ConnectOptions{
+		Options: c.nats(log), URL: c.NATSURL, CredentialsFile: c.NATSCredentials, TLS: t, Replicas: int(c.NATSReplicas),
+	}, nil
+}
+
+// checkNATS refuses what opening a log on NATS servers would, without asking them.
+func (c *Config) checkNATS(log *slog.Logger) error {
+	o, err := c.natsServers(log)
+	if err != nil {
+		return err
+	}
+	err = o.Check()
+	flags := map[string]string{"URL": "--nats-url: ", "CredentialsFile": "--nats-credentials: ", "Replicas": "--nats-replicas: ", "Stream": "--nats-stream: "}
+	if invalid, ok := errors.AsType[*tidings.InvalidError](err); ok {
+		return fmt.Errorf("%s%w", flags[invalid.Field], err)
+	}
+	return err
+}
+
+// openLog opens the log that the configuration describes.
+func (c *Config) openLog(ctx context.Context, log *slog.Logger) (tidings.Broker, error) {
 	switch {
 	case c.DataDir != "":
 		return opened(natsbroker.Embed(ctx, natsbroker.EmbedOptions{
-			Options: o, Dir: c.DataDir, Sync: c.Sync.Every, SyncAlways: c.Sync.Always,
+			Options: c.nats(log), Dir: c.DataDir, Sync: c.Sync.Every, SyncAlways: c.Sync.Always,
 			ClusterListen: c.ClusterListen, ClusterPeers: c.ClusterPeers, ClusterSecret: c.ClusterSecret,
 		}))
 	case c.NATSURL != "":
-		t, err := c.natsTLS()
+		o, err := c.natsServers(log)
 		if err != nil {
 			return nil, err
 		}
-		return opened(natsbroker.Connect(ctx, natsbroker.ConnectOptions{
-			Options: o, URL: c.NATSURL, CredentialsFile: c.NATSCredentials, TLS: t, Replicas: int(c.NATSReplicas),
-		}))
+		return opened(natsbroker.Connect(ctx, o))
 	}
 	return tidings.NewMemoryBroker(c.memory()), nil
 }
@@ -121,4 +156,31 @@ func (c *Config) natsTLS() (*tls.Config, error) {
 		t.Certificates = []tls.Certificate{pair}
 	}
 	return t, nil
+}
+
+// natsURLs are those of the servers.
+func (c *Config) natsURLs() (urls []*url.URL) {
+	if c.NATSURL == "" {
+		return nil
+	}
+	for s := range strings.SplitSeq(c.NATSURL, ",") {
+		if u, err := url.Parse(strings.TrimSpace(s)); err == nil {
+			urls = append(urls, u)
+		}
+	}
+	return urls
+}
+
+// natsGuards reports whether TLS is asked for, and credentials are shown, wherever a server is not on loopback.
+func (c *Config) natsGuards() (tls, credentials bool) {
+	tls, credentials = true, true
+	for _, u := range c.natsURLs() {
+		ip := net.ParseIP(u.Hostname())
+		if u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
+			continue
+		}
+		tls = tls && (u.Scheme == "tls" || u.Scheme == "wss" || c.NATSCA != "" || c.NATSCert != "")
+		credentials = credentials && (u.User != nil || c.NATSCredentials != "" || c.NATSCert != "")
+	}
+	return tls, credentials
 }
