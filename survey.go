@@ -79,7 +79,7 @@ func (h *Hub) answer(q question) reply {
 	}
 	switch q.Ask {
 	case askList:
-		return reply{ConnectionPage: h.page(t, q.Limit, q.After)}
+		return reply{ConnectionPage: h.page(t, pageLimit(q.Limit), q.After)}
 	case askDisconnect:
 		n, err := h.Disconnect(t)
 		if err != nil {
@@ -121,7 +121,13 @@ func (h *Hub) survey(ctx context.Context, q question) (replies []reply, nodes *N
 	return replies, nodes, nil
 }
 
-// page lists the connections of this node.
+// maxPage is how many connections are listed at once.
+const maxPage = 1000
+
+// pageLimit returns the limit as a page takes it: what another node asks for is not to be trusted more than a program.
+func pageLimit(limit int) int { return min(max(limit, 1), maxPage) }
+
+// page lists the connections of this node, for a limit that was made one of pageLimit.
 func (h *Hub) page(t Target, limit int, after string) ConnectionPage {
 	cs := h.matching(t)
 	p := ConnectionPage{Total: len(cs)}
@@ -139,10 +145,11 @@ func (h *Hub) page(t Target, limit int, after string) ConnectionPage {
 }
 
 // AllConnections lists the live connections of all nodes that meet the target (all, for the zero Target), at most limit of
-// them, after a connection id. Where other nodes can't be asked, it is those of this node, and Nodes is nil.
+// them, after a connection id. A limit below 1 is taken for 1, and one above 1000 for 1000. Where other nodes can't be asked, it is those of this node, and Nodes is nil.
 //
 // The error says that the others could not be asked; the page is then of this node, and its Nodes say so.
 func (h *Hub) AllConnections(ctx context.Context, t Target, limit int, after string) (ConnectionPage, error) {
+	limit = pageLimit(limit)
 	p := h.page(t, limit, after)
 	replies, nodes, err := h.survey(ctx, question{Ask: askList, Target: orNil(t), Limit: limit, After: after})
 	p.Nodes = nodes
