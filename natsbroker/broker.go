@@ -52,6 +52,7 @@ const (
 	logServer       = "nats-server"
 	logDisconnected = "the connection to the log was lost"
 	logReconnected  = "the log is connected again"
+	logEnded        = "the connection to the log has ended for good: start this program again"
 	logCreated      = "a new log was begun"
 	logGone         = "the log's stream is gone: a new one is begun, and every client is told of a gap"
 	logLimits       = "the log's limits are changed"
@@ -110,8 +111,14 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 	}
 	if err != nil {
 		b.nc.Close()
+		return err
 	}
-	return err
+	b.nc.SetClosedHandler(func(nc *nats.Conn) {
+		if b.ctx.Err() == nil { // else it was closed here
+			b.log.Error(logEnded, keyError, nc.LastError())
+		}
+	})
+	return nil
 }
 
 // checkUntil checks what is there, again while it may only be that the servers have not chosen a leader yet.
@@ -144,6 +151,7 @@ const (
 func (b *Broker) handlers() []nats.Option {
 	return []nats.Option{
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // credentials that are refused now may be good again later, as after a key was changed
 		nats.ReconnectWait(200 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 200*time.Millisecond),
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), // a server that is paused is left after 6 s

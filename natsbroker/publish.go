@@ -119,9 +119,10 @@ func (b *Broker) publishTogether(ctx context.Context, parts []part) (last uint64
 
 // request publishes a message and returns its acknowledgement.
 func (b *Broker) request(ctx context.Context, m *nats.Msg) (ack, error) {
+	closed := b.nc.IsClosed()
 	res, err := b.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
-		return ack{}, requestError(ctx, err)
+		return ack{}, requestError(ctx, err, closed)
 	}
 	var a ack
 	if err := json.Unmarshal(res.Data, &a); err != nil {
@@ -136,13 +137,14 @@ func (b *Broker) request(ctx context.Context, m *nats.Msg) (ack, error) {
 	return a, nil
 }
 
-// requestError says what a request without an answer means. Where nothing was handed over, nothing was stored.
-func requestError(ctx context.Context, err error) error {
+// requestError says what a request without an answer means. Where nothing was handed over, nothing was stored. A connection
+// that is closed later ends, with the same error as one that was closed before, requests that were handed over.
+func requestError(ctx context.Context, err error, closed bool) error {
 	for _, before := range []error{
 		nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrConnectionClosed, nats.ErrConnectionDraining,
 		nats.ErrInvalidConnection, nats.ErrHeadersNotSupported, nats.ErrMaxPayload,
 	} {
-		if !errors.Is(err, before) {
+		if !errors.Is(err, before) || errors.Is(err, nats.ErrConnectionClosed) && !closed {
 			continue
 		}
 		if errors.Is(context.Cause(ctx), tidings.ErrClosed) {
