@@ -67,14 +67,18 @@ func (b *Broker) message(p part) *nats.Msg {
 	return m
 }
 
-// publishOne publishes a message. While an earlier one with its key is being stored, it waits for that.
+// publishOne publishes a message. While an earlier one with its key is being stored, it waits for that; one that is not
+// stored in time leaves the outcome open, because it may be this very event.
 func (b *Broker) publishOne(ctx context.Context, p part) (ack, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.AppendTimeout)
 	defer cancel()
 	for {
 		a, err := b.request(ctx, b.message(p))
-		if e, ok := errors.AsType[*ackError](err); ok && e.ErrCode == codeInProcess && pause(ctx, retryPause) {
-			continue
+		if e, ok := errors.AsType[*ackError](err); ok && e.ErrCode == codeInProcess {
+			if pause(ctx, retryPause) {
+				continue
+			}
+			return ack{}, unavailable(fmt.Errorf("an event with this idempotency key is still being stored: %w", e))
 		}
 		return a, err
 	}
