@@ -198,22 +198,44 @@ func (h *Hub) reachOthers(ctx context.Context, targets []Target, exclude Target)
 	return n, nodes, err
 }
 
-// countMatching counts the connections of this node that an event would be for.
+// countMatching counts the connections of this node that an event would be for. Routing waits while connections are
+// gathered under one key, and not while they are compared with the targets: who one is never changes.
 func (h *Hub) countMatching(targets []Target, exclude Target) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if len(targets) == 0 {
 		targets = []Target{{}} // everyone
 	}
+	if k := targets[0].key(); len(targets) == 1 && exclude.IsZero() && k.kind != kindClient && targets[0].isOnly(k) {
+		return h.countUnder(k)
+	}
 	n := 0
+	var cs []*conn
 	for i, t := range targets {
-		for c := range h.conns.under(t.key()).all {
+		cs = h.gather(t.key(), cs)
+		for _, c := range cs {
 			if c.meets(t) && !c.isForAny(targets[:i]) && (exclude.IsZero() || !c.meets(exclude)) {
 				n++
 			}
 		}
 	}
 	return n
+}
+
+// countUnder counts the connections under a key: as many as are found, but for a client id, which may find nobody.
+func (h *Hub) countUnder(k key) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conns.under(k).len()
+}
+
+// gather returns the connections under a key, in the place of those that cs has.
+func (h *Hub) gather(k key, cs []*conn) []*conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cs = cs[:0]
+	for c := range h.conns.under(k).all {
+		cs = append(cs, c)
+	}
+	return cs
 }
 
 // isForAny reports whether the identity meets one of the targets.

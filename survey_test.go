@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/tidings-sse/tidings"
@@ -50,5 +51,50 @@ func TestAPageHoldsAtLeastOneConnectionAndAtMostAThousandWhoeverAsks(t *testing.
 	}
 	if raw := n.answer([]byte(`{"ask":"list"}`)); !json.Valid(raw) {
 		t.Errorf("without a limit: %s", raw)
+	}
+}
+
+func TestReachCountsEachConnectionThatAnEventIsForOnce(t *testing.T) {
+	hub, err := tidings.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hub.Close() })
+	var all []tidings.Connection
+	for i := range 200 { // more than are looked at one by one
+		c := tidings.Connection{
+			ConnectionID: fmt.Sprintf("~%04d", i), ClientID: fmt.Sprintf("c%d", i%7), UserID: fmt.Sprintf("u%d", i%3), SessionID: fmt.Sprintf("s%d", i%50),
+			Topics: []string{"all", fmt.Sprintf("t%d", i%2)},
+		}
+		if err := hub.Register(c); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	some := []tidings.Target{
+		{UserID: "u1"}, {Topic: "all"}, {Topic: "t1"}, {ClientID: "c3"}, {ClientID: "~0007"}, {SessionID: "s7"}, {SessionID: "s49"}, {UserID: "nobody"},
+		{UserID: "u1", Topic: "t1"}, {ClientID: "c3", UserID: "u2"}, {SessionID: "s7", Topic: "nothing"},
+	}
+	sets := [][]tidings.Target{nil}
+	for i, a := range some {
+		sets = append(sets, []tidings.Target{a})
+		for _, b := range some[i:] {
+			sets = append(sets, []tidings.Target{a, b}, []tidings.Target{b, a, {UserID: "u0"}})
+		}
+	}
+	for _, targets := range sets {
+		for _, exclude := range append([]tidings.Target{{}}, some...) {
+			want := 0
+			for _, c := range all {
+				meets := func(t tidings.Target) bool { return tidings.Meets(c, t) }
+				if (targets == nil || slices.ContainsFunc(targets, meets)) && (exclude.IsZero() || !meets(exclude)) {
+					want++
+				}
+			}
+			n, nodes, err := hub.Reach(t.Context(), targets, exclude)
+			if n != want || nodes != nil || err != nil {
+				t.Errorf("to %v, without %v: %d, %v, %v; want %d", targets, exclude, n, nodes, err, want)
+			}
+		}
 	}
 }
