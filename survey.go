@@ -79,7 +79,9 @@ func (h *Hub) answer(q question) reply {
 	}
 	switch q.Ask {
 	case askList:
-		return reply{ConnectionPage: h.page(t, pageLimit(q.Limit), q.After)}
+		p := h.page(t, pageLimit(q.Limit), q.After)
+		p.fit(maxReplyBytes)
+		return reply{ConnectionPage: p}
 	case askDisconnect:
 		n, err := h.Disconnect(t)
 		if err != nil {
@@ -144,6 +146,20 @@ func (h *Hub) page(t Target, limit int, after string) ConnectionPage {
 	return p
 }
 
+// maxReplyBytes is how large a part of a list another node is told: NATS takes a message of 1 MiB unless it is told otherwise.
+const maxReplyBytes = 512 << 10
+
+// fit ends the page earlier where its connections, as JSON, have more bytes than this. It keeps one at least.
+func (p *ConnectionPage) fit(most int) {
+	size := 0
+	for i := range p.Connections {
+		if size += len(mustJSON(p.Connections[i])) + 1; i > 0 && size > most {
+			p.Connections, p.Next = p.Connections[:i], p.Connections[i-1].ConnectionID
+			return
+		}
+	}
+}
+
 // AllConnections lists the live connections of all nodes that meet the target (all, for the zero Target), at most limit of
 // them, after a connection id. A limit below 1 is taken for 1, and one above 1000 for 1000. Where other nodes can't be asked, it is those of this node, and Nodes is nil.
 //
@@ -153,11 +169,17 @@ func (h *Hub) AllConnections(ctx context.Context, t Target, limit int, after str
 	p := h.page(t, limit, after)
 	replies, nodes, err := h.survey(ctx, question{Ask: askList, Target: orNil(t), Limit: limit, After: after})
 	p.Nodes = nodes
-	more := p.Next != ""
+	end := p.Next // up to where all nodes' parts reach; empty is all there is
 	for _, r := range replies {
 		p.Total += r.Total
 		p.Connections = append(p.Connections, r.Connections...)
-		more = more || r.Next != ""
+		if r.Next != "" && (end == "" || r.Next < end) {
+			end = r.Next
+		}
+	}
+	more := end != ""
+	if more { // what lies beyond comes with the next page, or it would pass over what another node has before it
+		p.Connections = slices.DeleteFunc(p.Connections, func(c Connection) bool { return c.ConnectionID > end })
 	}
 	slices.SortFunc(p.Connections, func(a, b Connection) int { return cmp.Compare(a.ConnectionID, b.ConnectionID) })
 	if p.Next = ""; len(p.Connections) > limit {

@@ -5,15 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tidings-sse/tidings"
 )
 
-// A node is a log that lets a test ask its hub what other nodes ask. There are no others.
+// A node is a log that lets a test ask its hub what other nodes ask, and the hub ask others.
 type node struct {
 	tidings.Broker
 	answer func([]byte) []byte
+	others []*node
 }
 
 var _ tidings.Peers = (*node)(nil)
@@ -24,15 +26,27 @@ func (n *node) Answer(f func([]byte) []byte) {
 	}
 }
 
-func (n *node) Ask(context.Context, []byte) ([][]byte, int, error) { return nil, 0, nil }
+func (n *node) Ask(_ context.Context, question []byte) (answers [][]byte, others int, _ error) {
+	for _, o := range n.others {
+		answers = append(answers, o.answer(question))
+	}
+	return answers, len(n.others), nil
+}
 
-func TestAPageHoldsAtLeastOneConnectionAndAtMostAThousandWhoeverAsks(t *testing.T) {
+// newNode returns a hub on a log of its own that can be asked what others ask.
+func newNode(t testing.TB) (*node, *tidings.Hub) {
+	t.Helper()
 	n := &node{Broker: memoryLog(t, nil)}
 	hub, err := tidings.New(&tidings.Options{Broker: n})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = hub.Close() })
+	return n, hub
+}
+
+func TestAPageHoldsAtLeastOneConnectionAndAtMostAThousandWhoeverAsks(t *testing.T) {
+	n, hub := newNode(t)
 	for i := range 1001 {
 		if err := hub.Register(tidings.Connection{ConnectionID: fmt.Sprintf("~%04d", i), UserID: "u"}); err != nil {
 			t.Fatal(err)
@@ -96,5 +110,52 @@ func TestReachCountsEachConnectionThatAnEventIsForOnce(t *testing.T) {
 				t.Errorf("to %v, without %v: %d, %v, %v; want %d", targets, exclude, n, nodes, err, want)
 			}
 		}
+	}
+}
+
+func TestAListOfLargeConnectionsIsToldInPartsThatFitIntoAMessage(t *testing.T) {
+	asks, hub := newNode(t)
+	large, there := newNode(t)
+	small, elsewhere := newNode(t)
+	asks.others = []*node{large, small}
+	var topics []string
+	for i := range 50 {
+		topics = append(topics, fmt.Sprintf("%d-%s", i, strings.Repeat("x", 200)))
+	}
+	var want []string
+	for i := range 300 { // ten KB each on one node
+		c := tidings.Connection{ConnectionID: fmt.Sprintf("~%04d", i)}
+		on := []*tidings.Hub{there, hub, there, elsewhere}[i%4]
+		if on == there {
+			c.Topics = topics
+		}
+		if err := on.Register(c); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, c.ConnectionID)
+	}
+	if raw := large.answer([]byte(`{"ask":"list","limit":1000}`)); len(raw) > 600<<10 {
+		t.Errorf("a reply has %d bytes", len(raw))
+	}
+	var got []string
+	after, pages := "", 0
+	for {
+		p, err := hub.AllConnections(t.Context(), tidings.Target{}, 1000, after)
+		if err != nil || p.Total != len(want) || *p.Nodes != (tidings.Nodes{Answered: 3, Of: 3}) {
+			t.Fatalf("%d in total of %v, %v", p.Total, p.Nodes, err)
+		}
+		for _, c := range p.Connections {
+			got = append(got, c.ConnectionID)
+		}
+		pages++
+		if after = p.Next; after == "" {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("in %d pages: %q", pages, got)
+	}
+	if pages < 3 {
+		t.Errorf("%d pages", pages)
 	}
 }

@@ -58,6 +58,7 @@ const (
 	logLimits       = "the log's limits are changed"
 	logTail         = "following the log again"
 	logWaiting      = "waiting for the log"
+	logTooLarge     = "an answer to another node is larger than the NATS servers take (max_payload), and is not given"
 
 	keyError  = "error"
 	keyStream = "stream"
@@ -66,6 +67,7 @@ const (
 	keyTo     = "to"
 	keyReason = "reason"
 	keyFor    = "for"
+	keyBytes  = "bytes"
 )
 
 // Connect opens the log on NATS servers that are there, and creates its stream if need be. An existing stream that is not
