@@ -278,7 +278,6 @@ func (h *Hub) serveConnections(w http.ResponseWriter, r *http.Request, _ *Grant)
 
 // readListing reads whom to list, how many at most, and after which connection id.
 func readListing(r *http.Request) (t Target, limit int, after string, err error) {
-	const most = 1000
 	q, err := parseQuery(r)
 	if err != nil {
 		return Target{}, 0, "", err
@@ -296,8 +295,8 @@ func readListing(r *http.Request) (t Target, limit int, after string, err error)
 	if err != nil || !q.Has("limit") {
 		return t, 100, after, err
 	}
-	if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > most {
-		err = &InvalidError{Field: "limit", Reason: fmt.Sprintf("is %q", s), Hint: fmt.Sprintf("give 1 to %d, or leave it out for 100", most)}
+	if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > maxPage {
+		err = &InvalidError{Field: "limit", Reason: fmt.Sprintf("is %q", s), Hint: fmt.Sprintf("give 1 to %d, or leave it out for 100", maxPage)}
 	}
 	return t, limit, after, err
 }

@@ -79,7 +79,9 @@ func (h *Hub) answer(q question) reply {
 	}
 	switch q.Ask {
 	case askList:
-		return reply{ConnectionPage: h.page(t, q.Limit, q.After)}
+		p := h.page(t, pageLimit(q.Limit), q.After)
+		p.fit(maxReplyBytes)
+		return reply{ConnectionPage: p}
 	case askDisconnect:
 		n, err := h.Disconnect(t)
 		if err != nil {
@@ -121,7 +123,13 @@ func (h *Hub) survey(ctx context.Context, q question) (replies []reply, nodes *N
 	return replies, nodes, nil
 }
 
-// page lists the connections of this node.
+// maxPage is how many connections are listed at once.
+const maxPage = 1000
+
+// pageLimit returns the limit as a page takes it: what another node asks for is not to be trusted more than a program.
+func pageLimit(limit int) int { return min(max(limit, 1), maxPage) }
+
+// page lists the connections of this node, for a limit that was made one of pageLimit.
 func (h *Hub) page(t Target, limit int, after string) ConnectionPage {
 	cs := h.matching(t)
 	p := ConnectionPage{Total: len(cs)}
@@ -138,19 +146,40 @@ func (h *Hub) page(t Target, limit int, after string) ConnectionPage {
 	return p
 }
 
+// maxReplyBytes is how large a part of a list another node is told: NATS takes a message of 1 MiB unless it is told otherwise.
+const maxReplyBytes = 512 << 10
+
+// fit ends the page earlier where its connections, as JSON, have more bytes than this. It keeps one at least.
+func (p *ConnectionPage) fit(most int) {
+	size := 0
+	for i := range p.Connections {
+		if size += len(mustJSON(p.Connections[i])) + 1; i > 0 && size > most {
+			p.Connections, p.Next = p.Connections[:i], p.Connections[i-1].ConnectionID
+			return
+		}
+	}
+}
+
 // AllConnections lists the live connections of all nodes that meet the target (all, for the zero Target), at most limit of
-// them, after a connection id. Where other nodes can't be asked, it is those of this node, and Nodes is nil.
+// them, after a connection id. A limit below 1 is taken for 1, and one above 1000 for 1000. Where other nodes can't be asked, it is those of this node, and Nodes is nil.
 //
 // The error says that the others could not be asked; the page is then of this node, and its Nodes say so.
 func (h *Hub) AllConnections(ctx context.Context, t Target, limit int, after string) (ConnectionPage, error) {
+	limit = pageLimit(limit)
 	p := h.page(t, limit, after)
 	replies, nodes, err := h.survey(ctx, question{Ask: askList, Target: orNil(t), Limit: limit, After: after})
 	p.Nodes = nodes
-	more := p.Next != ""
+	end := p.Next // up to where all nodes' parts reach; empty is all there is
 	for _, r := range replies {
 		p.Total += r.Total
 		p.Connections = append(p.Connections, r.Connections...)
-		more = more || r.Next != ""
+		if r.Next != "" && (end == "" || r.Next < end) {
+			end = r.Next
+		}
+	}
+	more := end != ""
+	if more { // what lies beyond comes with the next page, or it would pass over what another node has before it
+		p.Connections = slices.DeleteFunc(p.Connections, func(c Connection) bool { return c.ConnectionID > end })
 	}
 	slices.SortFunc(p.Connections, func(a, b Connection) int { return cmp.Compare(a.ConnectionID, b.ConnectionID) })
 	if p.Next = ""; len(p.Connections) > limit {
@@ -191,22 +220,44 @@ func (h *Hub) reachOthers(ctx context.Context, targets []Target, exclude Target)
 	return n, nodes, err
 }
 
-// countMatching counts the connections of this node that an event would be for.
+// countMatching counts the connections of this node that an event would be for. Routing waits while connections are
+// gathered under one key, and not while they are compared with the targets: who one is never changes.
 func (h *Hub) countMatching(targets []Target, exclude Target) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if len(targets) == 0 {
 		targets = []Target{{}} // everyone
 	}
+	if k := targets[0].key(); len(targets) == 1 && exclude.IsZero() && k.kind != kindClient && targets[0].isOnly(k) {
+		return h.countUnder(k)
+	}
 	n := 0
+	var cs []*conn
 	for i, t := range targets {
-		for c := range h.conns.under(t.key()).all {
+		cs = h.gather(t.key(), cs)
+		for _, c := range cs {
 			if c.meets(t) && !c.isForAny(targets[:i]) && (exclude.IsZero() || !c.meets(exclude)) {
 				n++
 			}
 		}
 	}
 	return n
+}
+
+// countUnder counts the connections under a key: as many as are found, but for a client id, which may find nobody.
+func (h *Hub) countUnder(k key) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conns.under(k).len()
+}
+
+// gather returns the connections under a key, in the place of those that cs has.
+func (h *Hub) gather(k key, cs []*conn) []*conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cs = cs[:0]
+	for c := range h.conns.under(k).all {
+		cs = append(cs, c)
+	}
+	return cs
 }
 
 // isForAny reports whether the identity meets one of the targets.

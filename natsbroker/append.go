@@ -204,7 +204,8 @@ func (b *Broker) repeated(ctx context.Context, r *tidings.Record, seq uint64) (t
 		case err == nil:
 			return tidings.Appended{}, notStored(fmt.Errorf("message %d, which has the idempotency key, is not one of Tidings", seq))
 		case !pause(ctx, retryPause):
-			return tidings.Appended{}, notStored(unavailable(fmt.Errorf("the event that the key was used for can't be read: %w", err)))
+			// It may be this very event, sent before.
+			return tidings.Appended{}, unavailable(fmt.Errorf("the event that the key was used for can't be read: %w", err))
 		}
 	}
 }

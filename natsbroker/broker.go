@@ -52,11 +52,13 @@ const (
 	logServer       = "nats-server"
 	logDisconnected = "the connection to the log was lost"
 	logReconnected  = "the log is connected again"
+	logEnded        = "the connection to the log has ended for good: start this program again"
 	logCreated      = "a new log was begun"
 	logGone         = "the log's stream is gone: a new one is begun, and every client is told of a gap"
 	logLimits       = "the log's limits are changed"
 	logTail         = "following the log again"
 	logWaiting      = "waiting for the log"
+	logTooLarge     = "an answer to another node is larger than the NATS servers take (max_payload), and is not given"
 
 	keyError  = "error"
 	keyStream = "stream"
@@ -65,6 +67,7 @@ const (
 	keyTo     = "to"
 	keyReason = "reason"
 	keyFor    = "for"
+	keyBytes  = "bytes"
 )
 
 // Connect opens the log on NATS servers that are there, and creates its stream if need be. An existing stream that is not
@@ -110,8 +113,14 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 	}
 	if err != nil {
 		b.nc.Close()
+		return err
 	}
-	return err
+	b.nc.SetClosedHandler(func(nc *nats.Conn) {
+		if b.ctx.Err() == nil { // else it was closed here
+			b.log.Error(logEnded, keyError, nc.LastError())
+		}
+	})
+	return nil
 }
 
 // checkUntil checks what is there, again while it may only be that the servers have not chosen a leader yet.
@@ -144,6 +153,7 @@ const (
 func (b *Broker) handlers() []nats.Option {
 	return []nats.Option{
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // credentials that are refused now may be good again later, as after a key was changed
 		nats.ReconnectWait(200 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 200*time.Millisecond),
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), // a server that is paused is left after 6 s

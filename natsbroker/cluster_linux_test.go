@@ -3,6 +3,8 @@ package natsbroker_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -183,4 +185,27 @@ func TestNodesAskEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask(0)
+}
+
+func TestAnAnswerThatIsTooLargeForNATSIsMissingAtOnceAndIsLogged(t *testing.T) {
+	s := natstest.Start(t, natsServer(t), natstest.Config{})
+	var log lockedBuffer
+	a := connect(t, natsbroker.ConnectOptions{URL: s.URL()})
+	b := connect(t, natsbroker.ConnectOptions{URL: s.URL(), Options: natsbroker.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}})
+	a.Answer(func([]byte) []byte { return nil })
+	b.Answer(func([]byte) []byte { return make([]byte, 9<<20) })
+	eventually(t, "the other is there", func() error {
+		ctx := bounded(t) // without an answer, Ask would take all of it
+		answers, others, err := a.Ask(ctx, []byte("?"))
+		if err == nil && others != 1 {
+			err = fmt.Errorf("%d others", others)
+		}
+		if len(answers) != 0 || ctx.Err() != nil {
+			t.Errorf("%d answers, %v", len(answers), ctx.Err())
+		}
+		return err
+	})
+	if !strings.Contains(log.String(), "max_payload") {
+		t.Errorf("the log: %s", log.String())
+	}
 }

@@ -31,3 +31,9 @@ const MaxBlock = maxBlock
 
 // CheckVersion says whether a NATS server of a version will do.
 func CheckVersion(version string) error { return checkVersion(version) }
+
+// Drop closes the connection to NATS for good, as nats.go does where it can't go on.
+func (b *Broker) Drop() { b.nc.Close() }
+
+// Published returns how many messages were handed over to NATS.
+func (b *Broker) Published() uint64 { return b.nc.Stats().OutMsgs }

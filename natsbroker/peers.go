@@ -2,6 +2,7 @@ package natsbroker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -110,7 +111,12 @@ func (p *peers) asked(m *nats.Msg) {
 		return
 	}
 	res := &nats.Msg{Subject: m.Reply, Header: nats.Header{headerNode: {p.name}}, Data: answer(m.Data)}
-	_ = p.b.nc.PublishMsg(res) // the node that asked counts who doesn't answer
+	err := p.b.nc.PublishMsg(res) // the node that asked counts who doesn't answer
+	if errors.Is(err, nats.ErrMaxPayload) {
+		p.b.log.Warn(logTooLarge, keyBytes, len(res.Data))
+		res.Data = nil // it need not wait
+		_ = p.b.nc.PublishMsg(res)
+	}
 }
 
 // others returns the nodes that are known to be there.
@@ -166,7 +172,9 @@ func (b *Broker) Ask(ctx context.Context, question []byte) (answers [][]byte, ot
 		}
 		if name := m.Header.Get(headerNode); waiting[name] {
 			delete(waiting, name)
-			answers = append(answers, m.Data)
+			if len(m.Data) > 0 { // else what it had to say was too large
+				answers = append(answers, m.Data)
+			}
 		}
 	}
 	return answers, others, nil

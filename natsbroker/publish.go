@@ -67,14 +67,18 @@ func (b *Broker) message(p part) *nats.Msg {
 	return m
 }
 
-// publishOne publishes a message. While an earlier one with its key is being stored, it waits for that.
+// publishOne publishes a message. While an earlier one with its key is being stored, it waits for that; one that is not
+// stored in time leaves the outcome open, because it may be this very event.
 func (b *Broker) publishOne(ctx context.Context, p part) (ack, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.AppendTimeout)
 	defer cancel()
 	for {
 		a, err := b.request(ctx, b.message(p))
-		if e, ok := errors.AsType[*ackError](err); ok && e.ErrCode == codeInProcess && pause(ctx, retryPause) {
-			continue
+		if e, ok := errors.AsType[*ackError](err); ok && e.ErrCode == codeInProcess {
+			if pause(ctx, retryPause) {
+				continue
+			}
+			return ack{}, unavailable(fmt.Errorf("an event with this idempotency key is still being stored: %w", e))
 		}
 		return a, err
 	}
@@ -119,9 +123,10 @@ func (b *Broker) publishTogether(ctx context.Context, parts []part) (last uint64
 
 // request publishes a message and returns its acknowledgement.
 func (b *Broker) request(ctx context.Context, m *nats.Msg) (ack, error) {
+	closed := b.nc.IsClosed()
 	res, err := b.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
-		return ack{}, requestError(ctx, err)
+		return ack{}, requestError(ctx, err, closed)
 	}
 	var a ack
 	if err := json.Unmarshal(res.Data, &a); err != nil {
@@ -136,13 +141,14 @@ func (b *Broker) request(ctx context.Context, m *nats.Msg) (ack, error) {
 	return a, nil
 }
 
-// requestError says what a request without an answer means. Where nothing was handed over, nothing was stored.
-func requestError(ctx context.Context, err error) error {
+// requestError says what a request without an answer means. Where nothing was handed over, nothing was stored. A connection
+// that is closed later ends, with the same error as one that was closed before, requests that were handed over.
+func requestError(ctx context.Context, err error, closed bool) error {
 	for _, before := range []error{
 		nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrConnectionClosed, nats.ErrConnectionDraining,
 		nats.ErrInvalidConnection, nats.ErrHeadersNotSupported, nats.ErrMaxPayload,
 	} {
-		if !errors.Is(err, before) {
+		if !errors.Is(err, before) || errors.Is(err, nats.ErrConnectionClosed) && !closed {
 			continue
 		}
 		if errors.Is(context.Cause(ctx), tidings.ErrClosed) {

@@ -14,12 +14,16 @@ type collector struct {
 	sent, sendErrors, routed, delivered, replayed        *prometheus.Desc
 	bytes, writes, heartbeats, checkpoints, gaps, accept *prometheus.Desc
 	historyEvents, historyBytes                          *prometheus.Desc
+	log                                                  logCollector
+}
+
+// describe describes a metric.
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tidings_"+name, help, labels, nil)
 }
 
 func newCollector(s *Server) *collector {
-	d := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("tidings_"+name, help, labels, nil)
-	}
+	d := describe
 	return &collector{
 		s:              s,
 		connections:    d("connections", "Live streams."),
@@ -42,6 +46,7 @@ func newCollector(s *Server) *collector {
 		accept:         d("accept_failures_total", "Connections that could not be accepted at once."),
 		historyEvents:  d("history_events", "Events that can be replayed."),
 		historyBytes:   d("history_held_bytes", "Of those, bytes held in memory."),
+		log:            newLogCollector(),
 	}
 }
 
@@ -89,5 +94,8 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		{m.writes, st.Writes}, {m.heartbeats, st.Heartbeats}, {m.checkpoints, st.Checkpoints}, {m.accept, failures},
 	} {
 		count(c.desc, c.n)
+	}
+	if st.Log != nil {
+		m.log.collect(out, st.Log)
 	}
 }
