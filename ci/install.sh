@@ -3,6 +3,7 @@
 #
 #   a C compiler   go test -race needs one on Linux
 #   chromium       the browser tests drive it (any Chrome or Chromium on PATH will do)
+#   nginx          the configuration in deploy/ is run as it stands there
 #   curl           the commands in the documents are run as they stand there
 #   node and npm   the tests of npm's SSE clients run under them
 #   those clients  from e2e/node/package-lock.json
@@ -74,6 +75,11 @@ fi
 if ! has_chrome; then
 	apt chromium || true
 	has_chrome || miss "chromium: install Chromium or Chrome and put it on PATH; until then the browser tests are skipped"
+fi
+
+if ! have nginx && ! [ -x /usr/sbin/nginx ]; then
+	apt nginx-light || true
+	have nginx || [ -x /usr/sbin/nginx ] || miss "nginx: install it; until then the test of deploy/nginx.conf is skipped"
 fi
 
 if ! have curl; then

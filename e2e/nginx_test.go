@@ -19,6 +19,9 @@ func behindNginx(t *testing.T, backend string) string {
 	t.Helper()
 	program, err := exec.LookPath("nginx")
 	if err != nil {
+		program, err = exec.LookPath("/usr/sbin/nginx") // not everybody has that on PATH
+	}
+	if err != nil {
 		t.Skip("SKIPPED: nginx is not installed: apt-get install nginx-light, or whatever your system calls it")
 	}
 	text, err := os.ReadFile(filepath.Join("..", "deploy", "nginx.conf"))

@@ -2,6 +2,7 @@ package natsbroker_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -218,17 +219,35 @@ func TestAServerThatIsPausedLeavesTheOutcomeOpenAndTheKeySettlesIt(t *testing.T)
 	sameRecords(t, read(t, b), append(stored, again))
 }
 
-func TestALogOnAFullDiskRefusesBeforeItIsStuck(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=96m"); err != nil {
-		t.Skipf("a small file system can't be mounted here (%v): run this as root", err)
+// smallDisk returns a directory with 96 MiB of space, and how much of that is to stay free. Where none can be mounted, it is
+// one on a larger disk, of which all the rest is to stay free.
+func smallDisk(t *testing.T) (dir string, reserve int64) {
+	const size = 96 << 20
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err == nil {
+		t.Cleanup(func() {
+			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+		return dir, 0
 	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	free := int64(st.Bavail) * int64(st.Bsize)
+	if free < 2*size {
+		t.Fatalf("%s has %d MiB left: make room", dir, free>>20)
+	}
+	return dir, free - size
+}
+
+func TestALogOnAFullDiskRefusesBeforeItIsStuck(t *testing.T) {
+	dir, reserve := smallDisk(t)
+	b, err := natsbroker.Embed(t.Context(), natsbroker.EmbedOptions{
+		Dir: filepath.Join(dir, "log"), ReserveBytes: reserve, Options: natsbroker.Options{MaxBytes: 60 << 20, Logger: quiet()},
 	})
-	b, err := natsbroker.Embed(t.Context(), natsbroker.EmbedOptions{Dir: filepath.Join(dir, "log"), Options: natsbroker.Options{MaxBytes: 60 << 20, Logger: quiet()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,9 +146,38 @@ func (s *Server) end(with syscall.Signal) {
 	Gone(cmd.Process)
 }
 
-// Pause stops the process where it is, and Resume has it go on.
-func (s *Server) Pause()  { s.signal(syscall.SIGSTOP) }
+// Pause stops the process where it is, and returns when it has stopped. Resume has it go on.
+func (s *Server) Pause() {
+	s.signal(syscall.SIGSTOP)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !s.stopped() {
+		<-tick.C
+	}
+}
+
+// Resume has a process go on that was paused.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+// stopped reports whether every thread of the process stands still, where the system says so: a signal takes a moment.
+func (s *Server) stopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return true
+	}
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return true
+	}
+	for _, file := range threads {
+		b, err := os.ReadFile(file)
+		if _, state, ok := strings.Cut(string(b), ") "); err == nil && ok && state[0] != 'T' {
+			return false
+		}
+	}
+	return true
+}
 
 func (s *Server) signal(sig syscall.Signal) {
 	s.mu.Lock()
