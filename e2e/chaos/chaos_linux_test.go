@@ -213,7 +213,9 @@ func TestANodeThatIsCutOffSaysSoAndCatchesUp(t *testing.T) {
 	s.mu.Lock()
 	s.gaveUp["0-1000000"] = true // not one of theirs
 	s.mu.Unlock()
-	eventually(t, "it arrives", func() error { return stays.lacks(map[string]string{"0-1000000": ""}) })
+	for _, l := range []*listener{stays, moves} {
+		eventually(t, "it arrives", func() error { return l.lacks(map[string]string{"0-1000000": ""}) })
+	}
 	s.wantOnce(t, "0-1000000", stays, moves)
 	if n := len(stays.resumes); n != 1 || stays.resumes["none"] != 1 {
 		t.Errorf("the stream of a node that is cut off did not stay: %v", stays.resumes)
