@@ -117,7 +117,8 @@ func endsWith(t *testing.T, s *site, want tidings.Reason, end func()) time.Time 
 	}
 	es, err := st.rest()
 	at := time.Now()
-	if took := at.Sub(said); took < 50*time.Millisecond || s.exact && took != 100*time.Millisecond {
+	// Over a socket, a busy machine may read both at once.
+	if took := at.Sub(said); s.exact && took != 100*time.Millisecond {
 		t.Errorf("the end came %v after the notice", took)
 	}
 	if len(es) != 0 || !s.truncated(err) {
