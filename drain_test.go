@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,8 +60,9 @@ func TestADrainInMidBroadcastSendsWholeFramesAndLosesNothing(t *testing.T) {
 	}()
 
 	type client struct {
-		from int // number of the first event it got
-		next int
+		from  int // number of the first event it got
+		next  int
+		ended time.Time
 	}
 	clients := make([]client, each*len(protocols))
 	var opened, over sync.WaitGroup
@@ -91,6 +93,7 @@ func TestADrainInMidBroadcastSendsWholeFramesAndLosesNothing(t *testing.T) {
 			opened.Done()
 			notice := false
 			es, err := st.rest()
+			c.ended = time.Now()
 			for _, e := range es {
 				if notice = e.Type == "tidings.disconnected"; notice {
 					break
@@ -146,8 +149,10 @@ func TestADrainInMidBroadcastSendsWholeFramesAndLosesNothing(t *testing.T) {
 			t.Errorf("client %d got events %d to %d, of %d to %d", i, c.from, c.next, 0, sent)
 		}
 	}
-	if took < window/2 { // when clients see their ends depends on the machine, too
-		t.Errorf("the drain took %v: it must be spread over %v", took, window)
+	// How far apart the ends are is asserted where time is exact; a busy machine may see the first ones late, and none early.
+	last := slices.MaxFunc(clients, func(a, b client) int { return a.ended.Compare(b.ended) }).ended.Sub(start)
+	if last < window/2 || took < window/2 {
+		t.Errorf("the last stream ended after %v, the drain took %v: it must be spread over %v", last, took, window)
 	}
 	if resent < 100 {
 		t.Errorf("only %d events were accepted until the end of the drain", resent)

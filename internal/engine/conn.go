@@ -100,7 +100,7 @@ func (c *connWriter) read(watched bool) {
 			c.s.loop.inbox.do(c.rest)
 			return
 		case c.writing.Load() && peerClosed(err):
-			c.giveWay(50 * time.Millisecond) // longer than it takes a goroutine that was woken to run, on a busy machine too
+			c.giveWay(25 * time.Millisecond) // longer than it takes a goroutine that was woken to run, on a busy machine too
 		}
 		c.s.lose(err)
 		return
