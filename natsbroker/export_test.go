@@ -1,18 +1,23 @@
 package natsbroker
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/tidings-sse/tidings"
 )
 
-// Encode makes a message of records, as Append does with records without a key.
+// Encode makes a message of records, as Append does with records without a key. Its time is that of the first one, if that has one.
 func Encode(rs []tidings.Record) []byte {
-	var body, scratch []byte
+	body := make([]byte, blockHead)
 	for i := range rs {
-		body, scratch = appendRecord(body, &rs[i], scratch)
+		record := appendRecord(nil, &rs[i])
+		if i == 0 && !rs[i].Time.IsZero() {
+			record = appendTime(record, rs[i].Time)
+		}
+		body = append(binary.AppendUvarint(body, uint64(len(record))), record...)
 	}
-	return appendBlock(nil, len(rs), body)
+	return finishBlock(body, len(rs))
 }
 
 // Decode reads a message.
