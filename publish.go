@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -152,10 +153,28 @@ func (p *publisher) run(ctx context.Context) {
 			}
 			out, err := p.hub.broker.Append(ctx, rs)
 			clear(rs)
+			n := len(batch)
 			p.appended(batch, out, err)
+			p.gather(n)
 		}
 	}
 }
+
+// gather lets those whose sends are over go on before the next append is begun: they may send again, and n of them share it.
+func (p *publisher) gather(n int) {
+	for range gatherTurns {
+		p.mu.Lock()
+		enough := len(p.queue) >= n
+		p.mu.Unlock()
+		if enough {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// gatherTurns is enough for the tail to route what was appended, and for its senders to be woken and to send.
+const gatherTurns = 4
 
 // next takes a batch from the queue and gives each record its nonce.
 func (p *publisher) next() []*send {
