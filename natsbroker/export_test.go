@@ -42,3 +42,15 @@ func (b *Broker) Drop() { b.nc.Close() }
 
 // Published returns how many messages were handed over to NATS.
 func (b *Broker) Published() uint64 { return b.nc.Stats().OutMsgs }
+
+// Deliver has what a node appended, in a message with the sequence, delivered as its own, and then brings the other message
+// with that sequence, as a consumer does. It returns what of the first was delivered, and whether the second is known.
+func Deliver(seq uint64, appended, brought []tidings.Record) (got []tidings.Record, known bool, _ error) {
+	o := newOwn()
+	o.begin(seq)
+	o.offer(seq, appended[0].Time, appended)
+	m, _ := o.take()
+	o.delivered(seq)
+	known, err := o.prove(arrival{seq: seq, body: Encode(brought)})
+	return m.records, known, err
+}
