@@ -142,8 +142,9 @@ func (h *Hub) sendOne(r *http.Request, key string, by *Grant) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
+	counted := !s.uncounted
 	receipt, err := h.receive(r, s, by)
-	if err == nil && !s.uncounted && r.URL.Query().Get("matched") == ScopeCluster {
+	if err == nil && counted && r.URL.Query().Get("matched") == ScopeCluster {
 		receipt = h.countAll(r.Context(), e, receipt)
 	}
 	return receipt, err
@@ -152,6 +153,7 @@ func (h *Hub) sendOne(r *http.Request, key string, by *Grant) (Receipt, error) {
 // receive waits for what became of a send. Who may not send to anyone is not told why nobody matched, and some not how
 // many did (see [Grant.mayCount]): it would say who else is there.
 func (h *Hub) receive(r *http.Request, s *send, by *Grant) (Receipt, error) {
+	uncounted := s.uncounted
 	receipt, err := h.pub.wait(r.Context(), s)
 	if err != nil {
 		return Receipt{}, err
@@ -160,7 +162,7 @@ func (h *Hub) receive(r *http.Request, s *send, by *Grant) (Receipt, error) {
 	if !by.SendToAnyone {
 		receipt.Hint = ""
 	}
-	if s.uncounted {
+	if uncounted {
 		receipt = Receipt{ID: receipt.ID}
 	}
 	return receipt, nil

@@ -170,6 +170,8 @@ func encodeData(data any) ([]byte, error) {
 		return []byte(d), nil
 	case json.RawMessage:
 		return compactJSON(d)
+	case validJSON:
+		return compactValid(d), nil
 	case []byte:
 		return nil, &InvalidError{Field: "data", Reason: "is a []byte", Hint: "say what it is: json.RawMessage(b) or tidings.Text(b)"}
 	}

@@ -157,3 +157,6 @@ func EncodeFrame(r *Record, epoch string) int {
 
 // Members yields the members of a JSON object.
 func Members(object []byte) iter.Seq2[[]byte, []byte] { return members(object) }
+
+// CompactValid returns JSON without the white space between its tokens.
+func CompactValid(raw []byte) []byte { return compactValid(raw) }

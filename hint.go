@@ -23,16 +23,18 @@ func (h *Hub) hint(rec *Record) string {
 
 // hintFor explains one target: how many connections meet its narrowest condition, and which other one they fail.
 func (h *Hub) hintFor(t Target) string {
-	var first condition
-	found := h.conns.under(t.key())
-	failed := map[string]int{}
+	var given []condition
 	for _, c := range t.conditions() {
-		if c.value == "" {
-			continue
+		if c.value != "" {
+			given = append(given, c)
 		}
-		if first.field == "" {
-			first = c
-		}
+	}
+	first, found := given[0], h.conns.under(t.key())
+	if found.len() == 0 {
+		return "no connection has " + first.field + " " + first.value
+	}
+	failed := make(map[string]int)
+	for _, c := range given {
 		look := maxHintLook
 		for conn := range found.all {
 			if !conn.has(c.target()) {
@@ -42,9 +44,6 @@ func (h *Hub) hintFor(t Target) string {
 				break
 			}
 		}
-	}
-	if found.len() == 0 {
-		return fmt.Sprintf("no connection has %s %s", first.field, first.value)
 	}
 	have := fmt.Sprintf("%d connections have", found.len())
 	they := "they have"

@@ -30,6 +30,7 @@ type Hub struct {
 	pub           *publisher
 	counts        *counts
 	janitor       *janitor
+	results       []routing // reused by deliver, which runs once at a time
 
 	lingering atomic.Int64 // refused streams that wait for their notice to arrive
 

@@ -43,3 +43,19 @@ func FuzzMembers(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCompactValid holds JSON without its white space against encoding/json's.
+func FuzzCompactValid(f *testing.F) {
+	for _, raw := range []string{` 1 `, `null`, "[ 1 ,\t2,\r\n\"a b\" ]", `{ "a\" " : { "b" : " \\" } , "c" : -1.50E+3 }`, `""`, `" "`} {
+		f.Add([]byte(raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var want bytes.Buffer
+		if json.Compact(&want, raw) != nil {
+			return
+		}
+		if got := tidings.CompactValid(raw); !bytes.Equal(got, want.Bytes()) {
+			t.Errorf("of %q there is left %q, want %q", raw, got, want.Bytes())
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -30,11 +31,13 @@ type publisher struct {
 	skipTo   Position           // the tail does not come by what is up to it
 	unrouted int                // bytes of pending
 	closed   bool
+
+	idle sync.Pool // sends that nothing refers to any more
 }
 
 type send struct {
 	rec  Record
-	done chan struct{} // closed when it is over
+	done chan struct{} // 1: holds a token once it is over
 
 	size     int  // bytes that count towards unrouted
 	handed   bool // to the broker
@@ -74,12 +77,15 @@ func newPublisher(h *Hub) *publisher {
 	return &publisher{
 		hub: h, wake: make(chan struct{}, 1),
 		pending: make(map[uint64]*send), receipts: make(map[string]keptReceipt),
+		idle: sync.Pool{New: func() any { return &send{done: make(chan struct{}, 1)} }},
 	}
 }
 
-// submit puts the record into the queue. Records of one goroutine keep their order.
+// submit puts the record into the queue. Records of one goroutine keep their order. The send is to be waited for, once; it
+// is another's after that.
 func (p *publisher) submit(rec Record) (*send, error) {
-	s := &send{rec: rec, done: make(chan struct{})}
+	s := p.idle.Get().(*send)
+	s.rec = rec
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -97,14 +103,17 @@ func (p *publisher) submit(rec Record) (*send, error) {
 func (p *publisher) wait(ctx context.Context, s *send) (Receipt, error) {
 	select {
 	case <-s.done:
-		return s.receipt, s.err
+		receipt, err := s.receipt, s.err
+		*s = send{done: s.done, repeats: s.repeats[:0]}
+		p.idle.Put(s)
+		return receipt, err
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.left = true
 	switch {
-	case isClosed(s.done):
+	case s.isOver():
 		return s.receipt, s.err
 	case s.appended:
 		s.receipt.Hint = "it is in the log, and this node has not routed it yet"
@@ -117,14 +126,11 @@ func (p *publisher) wait(ctx context.Context, s *send) (Receipt, error) {
 	return Receipt{}, notStored(context.Cause(ctx))
 }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
+// isOver reports whether the send is over. It may be called until the send was waited for.
+func (s *send) isOver() bool { return len(s.done) > 0 }
+
+// over ends the send.
+func (s *send) over() { s.done <- struct{}{} }
 
 // run appends what is queued until ctx ends.
 func (p *publisher) run(ctx context.Context) {
@@ -147,10 +153,28 @@ func (p *publisher) run(ctx context.Context) {
 			}
 			out, err := p.hub.broker.Append(ctx, rs)
 			clear(rs)
+			n := len(batch)
 			p.appended(batch, out, err)
+			p.gather(n)
 		}
 	}
 }
+
+// gather lets those whose sends are over go on before the next append is begun: they may send again, and n of them share it.
+func (p *publisher) gather(n int) {
+	for range gatherTurns {
+		p.mu.Lock()
+		enough := len(p.queue) >= n
+		p.mu.Unlock()
+		if enough {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// gatherTurns is enough for the tail to route what was appended, and for its senders to be woken and to send.
+const gatherTurns = 4
 
 // next takes a batch from the queue and gives each record its nonce.
 func (p *publisher) next() []*send {
@@ -186,7 +210,7 @@ func (p *publisher) appended(batch []*send, out []Appended, err error) {
 	defer p.mu.Unlock()
 	epoch := p.hub.epoch()
 	for i, s := range batch {
-		s.rec = Record{Nonce: s.rec.Nonce, IdempotencyKey: s.rec.IdempotencyKey} // the log has the rest
+		s.rec.Data, s.rec.Targets = nil, nil // the log has them
 		switch {
 		case err != nil:
 			p.fail(s, brokerError(err))
@@ -236,7 +260,7 @@ func (p *publisher) forget(s *send) {
 func (p *publisher) fail(s *send, err error) {
 	p.forget(s)
 	s.err = err
-	close(s.done)
+	s.over()
 }
 
 // repeat gives a send the receipt of the first one with its key.
@@ -251,7 +275,7 @@ func (p *publisher) repeat(s *send, id string, first uint64) {
 		r = Receipt{ID: id, Scope: ScopeNode, Hint: "it was sent before; how many connections it matched then is not known here"}
 	}
 	s.receipt = r
-	close(s.done)
+	s.over()
 }
 
 // awaits reports whether a send waits for the record to be routed.
@@ -303,9 +327,10 @@ func (p *publisher) finish(s *send) {
 	}
 	for _, r := range s.repeats {
 		r.receipt = s.receipt
-		close(r.done)
+		r.over()
 	}
-	close(s.done)
+	clear(s.repeats)
+	s.over()
 }
 
 // keep remembers a receipt for the window.

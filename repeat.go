@@ -21,7 +21,7 @@ const maxRepeated = 100
 // the same time each do it, which is more than is needed, and harmless.
 func (r *repeater) round() {
 	for _, s := range r.pending {
-		if !isClosed(s.done) {
+		if !s.isOver() {
 			return
 		}
 	}

@@ -71,15 +71,16 @@ func (h *Hub) position() Position {
 // deliver routes a batch of the log.
 func (h *Hub) deliver(rs []Record) error {
 	h.janitor.grown(len(rs))
-	var results []routing
 	for len(rs) > 0 {
 		if err := h.engine.Room(h.ctx); err != nil {
 			return err
 		}
-		results = h.routeSome(rs, results[:0])
+		results := h.routeSome(rs, h.results[:0])
 		rs = rs[len(results):]
 		h.counts.routed.Add(uint64(len(results)))
 		h.pub.routed(h.explain(results))
+		clear(results)
+		h.results = results
 	}
 	return nil
 }

@@ -66,8 +66,8 @@ func (t Target) check(field string) error {
 		if c.value == "" {
 			continue
 		}
-		if err := checkName(field+"."+c.field, c.value, maxIDBytes); err != nil {
-			return err
+		if checkName(c.field, c.value, maxIDBytes) != nil {
+			return checkName(field+"."+c.field, c.value, maxIDBytes) // put together only here, since most are fine
 		}
 	}
 	return nil

@@ -66,10 +66,14 @@ func (e Event) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads an event in the form of the HTTP API. The error is an [*InvalidError] that says where.
 func (e *Event) UnmarshalJSON(b []byte) error {
 	ev, err := parseEvent(slices.Clone(b))
-	if err == nil {
-		*e = ev
+	if err != nil {
+		return err
 	}
-	return err
+	if data, ok := ev.Data.(validJSON); ok {
+		ev.Data = json.RawMessage(data)
+	}
+	*e = ev
+	return nil
 }
 
 // eventFields are the members of an event.
@@ -77,16 +81,19 @@ func eventFields() []string {
 	return []string{"type", "data", "text", "target", "targets", "exclude", "ttlMs", "collapseKey", "idempotencyKey"}
 }
 
-// parseEvent reads one event, and nothing after it. Its data may be a part of b.
+// validJSON is event data that was found to be valid, as a part of something larger.
+type validJSON json.RawMessage
+
+// parseEvent reads one event, and nothing after it. Its data may be a part of b, and is a validJSON where it is not a Text.
 func parseEvent(b []byte) (Event, error) {
 	e := Event{Everyone: true}
-	var data json.RawMessage
+	var data validJSON
 	err := parseObject("", b, eventFields(), func(name, field string, raw json.RawMessage) (err error) {
 		switch name {
 		case "type":
 			err = parseString(field, raw, &e.Type)
 		case "data":
-			data = raw
+			data = validJSON(raw)
 		case "text":
 			var s string
 			err = parseJSONString(field, raw, &s)
@@ -120,9 +127,10 @@ func parseEvent(b []byte) (Event, error) {
 	return e, nil
 }
 
+// parseTarget reads a target from JSON that is valid.
 func parseTarget(field string, raw json.RawMessage) (Target, error) {
 	var t Target
-	err := parseObject(field, raw, []string{"clientId", "userId", "sessionId", "topic"}, func(name, field string, raw json.RawMessage) error {
+	err := readObject(field, raw, []string{"clientId", "userId", "sessionId", "topic"}, func(name, field string, raw json.RawMessage) error {
 		switch name {
 		case "clientId":
 			return parseString(field, raw, &t.ClientID)
@@ -169,7 +177,11 @@ func parseObject(field string, b []byte, names []string, read func(name, field s
 	if !json.Valid(b) {
 		return syntaxError(field, b)
 	}
-	b = bytes.TrimSpace(b)
+	return readObject(field, bytes.TrimSpace(b), names, read)
+}
+
+// readObject is parseObject for JSON that is valid, and without white space around it.
+func readObject(field string, b []byte, names []string, read func(name, field string, raw json.RawMessage) error) error {
 	if b[0] != '{' {
 		return &InvalidError{Field: orBody(field), Reason: "is " + jsonKind(b) + ", not an object", Hint: "send a JSON object"}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -17,6 +18,7 @@ const maxBlock = 64 << 10
 // A part is a message to be published: records of one append, side by side. One with an idempotency key is alone.
 type part struct {
 	first, count int // of the records of the append
+	start, end   int // of the body among the bodies, with room for the block's head
 	body         []byte
 	id           string // Nats-Msg-Id; empty without a key
 }
@@ -87,32 +89,57 @@ func partly(err error) error {
 	return fmt.Errorf("a part may have been stored, and then: %w: %s", tidings.ErrUnavailable, err)
 }
 
-// pack makes messages of the records.
+// A packer is the memory in which messages are made; NATS's client has copied them when it has published them.
+type packer struct {
+	bodies, record []byte
+	parts          []part
+	at             time.Time // of what is being appended, by the log's clock
+}
+
+// maxPacker is how much of it is kept for the next append.
+const maxPacker = 2 << 20
+
+// pack makes messages of the records. They are good until the next call.
 func (b *Broker) pack(rs []tidings.Record) (parts []part, bytes int, _ error) {
-	var scratch []byte
-	most := int(b.nc.MaxPayload()) - blockHead - 1024 // for the headers
-	var open *part
+	p := &b.packer
+	if cap(p.bodies) > maxPacker {
+		p.bodies = nil
+	}
+	p.bodies = p.bodies[:0]
+	clear(p.parts)
+	p.parts = p.parts[:0]
+	most := int(b.nc.MaxPayload()) - blockHead - 1024 // for the headers, and the block's time
+	start := 0                                        // of the records of the last part
+	p.at = b.now()
 	for i := range rs {
-		var one []byte
-		one, scratch = appendRecord(nil, &rs[i], scratch)
-		if len(one) > most {
-			return nil, 0, notStored(fmt.Errorf("%w: with its targets it has %d bytes, and NATS takes %d (max_payload)", tidings.ErrTooLarge, len(one), most))
+		p.record = appendRecord(p.record[:0], &rs[i])
+		size := len(p.record) + binary.MaxVarintLen32
+		if size > most {
+			return nil, 0, notStored(fmt.Errorf("%w: with its targets it has %d bytes, and NATS takes %d (max_payload)", tidings.ErrTooLarge, size, most))
 		}
-		bytes += len(one)
-		if open == nil || rs[i].IdempotencyKey != "" || open.id != "" || len(open.body)+len(one) > maxBlock {
-			parts = append(parts, part{first: i})
-			open = &parts[len(parts)-1]
-			if key := rs[i].IdempotencyKey; key != "" {
+		bytes += size
+		key := rs[i].IdempotencyKey
+		if n := len(p.parts); n == 0 || key != "" || p.parts[n-1].id != "" || len(p.bodies)-start+size > maxBlock {
+			open := part{first: i, start: len(p.bodies)}
+			if key != "" {
 				open.id = messageID(key)
 			}
+			p.parts = append(p.parts, open)
+			p.bodies = append(p.bodies, make([]byte, blockHead)...)
+			start = len(p.bodies)
+			p.record = appendTime(p.record, p.at)
 		}
+		open := &p.parts[len(p.parts)-1]
 		open.count++
-		open.body = append(open.body, one...)
+		p.bodies = binary.AppendUvarint(p.bodies, uint64(len(p.record)))
+		p.bodies = append(p.bodies, p.record...)
+		open.end = len(p.bodies)
 	}
-	for i := range parts {
-		parts[i].body = appendBlock(make([]byte, 0, blockHead+len(parts[i].body)), parts[i].count, parts[i].body)
+	for i := range p.parts {
+		open := &p.parts[i]
+		open.body = finishBlock(p.bodies[open.start:open.end], open.count)
 	}
-	return parts, bytes, nil
+	return p.parts, bytes, nil
 }
 
 // messageID returns a key as a header may carry it, whatever is in it.
@@ -176,6 +203,7 @@ func (b *Broker) publishRun(ctx context.Context, rs []tidings.Record, parts []pa
 func (b *Broker) stored(rs []tidings.Record, p part, seq uint64, out []tidings.Appended) {
 	b.counts.messages.Add(1)
 	b.saw(seq)
+	b.offer(seq, b.packer.at, rs[p.first:p.first+p.count])
 	for i := range p.count {
 		out[p.first+i] = tidings.Appended{Position: place(seq, i, p.count), Nonce: rs[p.first+i].Nonce}
 	}

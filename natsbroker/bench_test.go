@@ -68,6 +68,10 @@ func send(b *testing.B, hub *tidings.Hub, senders int) {
 	}
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	if l := hub.Stats().Log; l != nil {
+		b.ReportMetric(float64(l.Events)/float64(l.Appends), "ev/app")
+		b.ReportMetric(l.AppendP50Ms*1000, "p50us")
+	}
 }
 
 // BenchmarkSendInMemory is BenchmarkSend without a disk: what the hub alone can do.

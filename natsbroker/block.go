@@ -22,7 +22,7 @@ const blockVersion = 1
 
 // The fields of a record. A number is never used for something else.
 const (
-	fieldNonce       = 1 // 8 bytes, big-endian
+	fieldNonce       = 1 // 8 bytes, big-endian; the first one of a record
 	fieldType        = 2
 	fieldData        = 3
 	fieldTarget      = 4 // fields of its own; repeated, one for each target
@@ -30,6 +30,7 @@ const (
 	fieldTTL         = 6 // nanoseconds, a varint
 	fieldCollapse    = 7
 	fieldIdempotency = 8
+	fieldTime        = 9 // Unix milliseconds of the log's clock, a varint; in a block's first record, for all of them
 )
 
 // The fields of a target.
@@ -43,36 +44,47 @@ const (
 // blockHead is the most that stands before a block's records: its version, and their count.
 const blockHead = 1 + binary.MaxVarintLen32
 
-// appendBlock appends a block of count records, which appendRecord made.
-func appendBlock(dst []byte, count int, records []byte) []byte {
-	dst = append(dst, blockVersion)
-	dst = binary.AppendUvarint(dst, uint64(count))
-	return append(dst, records...)
+// finishBlock returns the block in b, whose first blockHead bytes are room for its head and the others count records, each
+// behind its length.
+func finishBlock(b []byte, count int) []byte {
+	var head [blockHead]byte
+	head[0] = blockVersion
+	n := 1 + binary.PutUvarint(head[1:], uint64(count))
+	b = b[blockHead-n:]
+	copy(b, head[:n])
+	return b
 }
 
-// appendRecord appends a record with its length. scratch is for its use.
-func appendRecord(dst []byte, r *tidings.Record, scratch []byte) (_, used []byte) {
+// appendRecord appends the fields of a record, but for its time.
+func appendRecord(dst []byte, r *tidings.Record) []byte {
 	var nonce [8]byte
 	binary.BigEndian.PutUint64(nonce[:], r.Nonce)
-	b := appendField(scratch[:0], fieldNonce, nonce[:])
-	b = appendText(b, fieldType, r.Type)
+	dst = appendField(dst, fieldNonce, nonce[:])
+	dst = appendText(dst, fieldType, r.Type)
 	if len(r.Data) > 0 {
-		b = appendField(b, fieldData, r.Data)
+		dst = appendField(dst, fieldData, r.Data)
 	}
 	for _, t := range r.Targets {
-		b = appendTarget(b, fieldTarget, t)
+		dst = appendTarget(dst, fieldTarget, t)
 	}
 	if !r.Exclude.IsZero() {
-		b = appendTarget(b, fieldExclude, r.Exclude)
+		dst = appendTarget(dst, fieldExclude, r.Exclude)
 	}
 	if r.TTL > 0 {
-		var ttl [binary.MaxVarintLen64]byte
-		b = appendField(b, fieldTTL, binary.AppendUvarint(ttl[:0], uint64(r.TTL)))
+		dst = appendNumber(dst, fieldTTL, uint64(r.TTL))
 	}
-	b = appendText(b, fieldCollapse, r.CollapseKey)
-	b = appendText(b, fieldIdempotency, r.IdempotencyKey)
-	dst = binary.AppendUvarint(dst, uint64(len(b)))
-	return append(dst, b...), b
+	dst = appendText(dst, fieldCollapse, r.CollapseKey)
+	return appendText(dst, fieldIdempotency, r.IdempotencyKey)
+}
+
+// appendTime appends the time of a block, to its first record.
+func appendTime(dst []byte, at time.Time) []byte {
+	return appendNumber(dst, fieldTime, uint64(at.UnixMilli()))
+}
+
+func appendNumber(dst []byte, number, value uint64) []byte {
+	var b [binary.MaxVarintLen64]byte
+	return appendField(dst, number, binary.AppendUvarint(b[:0], value))
 }
 
 func appendField(dst []byte, number uint64, value []byte) []byte {
@@ -91,12 +103,24 @@ func appendText(dst []byte, number uint64, s string) []byte {
 }
 
 func appendTarget(dst []byte, number uint64, t tidings.Target) []byte {
-	var b []byte
-	b = appendText(b, fieldClient, t.ClientID)
-	b = appendText(b, fieldUser, t.UserID)
-	b = appendText(b, fieldSession, t.SessionID)
-	b = appendText(b, fieldTopic, t.Topic)
-	return appendField(dst, number, b)
+	size := 0
+	for _, c := range [...]string{t.ClientID, t.UserID, t.SessionID, t.Topic} {
+		size += textSize(c)
+	}
+	dst = binary.AppendUvarint(dst, number)
+	dst = binary.AppendUvarint(dst, uint64(size))
+	dst = appendText(dst, fieldClient, t.ClientID)
+	dst = appendText(dst, fieldUser, t.UserID)
+	dst = appendText(dst, fieldSession, t.SessionID)
+	return appendText(dst, fieldTopic, t.Topic)
+}
+
+// textSize returns how many bytes appendText appends for a field with a number below 128.
+func textSize(s string) int {
+	if s == "" {
+		return 0
+	}
+	return 1 + len(binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64), uint64(len(s)))) + len(s)
 }
 
 var (
@@ -104,7 +128,8 @@ var (
 	errBlockTorn    = errors.New("the log holds a message that is not a block of Tidings: did something else publish to its subject?")
 )
 
-// parseBlock returns the records of the message with this sequence. Their data refers to b.
+// parseBlock returns the records of the message with this sequence. Their data refers to b. at is when NATS stored it, for a
+// block without a time of its own.
 func parseBlock(b []byte, seq uint64, at time.Time) ([]tidings.Record, error) {
 	if len(b) == 0 {
 		return nil, fmt.Errorf("message %d: %w", seq, errBlockTorn)
@@ -128,6 +153,9 @@ func parseBlock(b []byte, seq uint64, at time.Time) ([]tidings.Record, error) {
 		if err := parseRecord(one, &rs[i]); err != nil {
 			return nil, fmt.Errorf("message %d: %w", seq, err)
 		}
+		if i == 0 && !rs[i].Time.IsZero() {
+			at = rs[i].Time
+		}
 		rs[i].Position, rs[i].Time = place(seq, i, len(rs)), at
 		if i > 0 && rs[i].Type == rs[i-1].Type {
 			rs[i].Type = rs[i-1].Type // one string for many records
@@ -137,6 +165,24 @@ func parseBlock(b []byte, seq uint64, at time.Time) ([]tidings.Record, error) {
 		return nil, fmt.Errorf("message %d: %w", seq, errBlockTorn)
 	}
 	return rs, nil
+}
+
+// nonceOf returns the nonce of a block's first record, by which it is known from any other. It is the record's first field.
+func nonceOf(b []byte) (nonce uint64, ok bool) {
+	if len(b) == 0 || b[0] != blockVersion {
+		return 0, false
+	}
+	if _, b, ok = cutUvarint(b[1:]); !ok { // the count
+		return 0, false
+	}
+	if _, b, ok = cutUvarint(b); !ok { // the record's length
+		return 0, false
+	}
+	number, value, _, ok := cutField(b)
+	if !ok || number != fieldNonce || len(value) != 8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(value), true
 }
 
 func parseRecord(b []byte, r *tidings.Record) error {
@@ -167,11 +213,17 @@ func parseRecord(b []byte, r *tidings.Record) error {
 			}
 			r.Targets = append(r.Targets, t)
 		case fieldTTL:
-			ttl, rest, ok := cutUvarint(value)
-			if !ok || len(rest) > 0 || int64(ttl) < 0 {
+			ttl, ok := parseNumber(value)
+			if !ok {
 				return errBlockTorn
 			}
 			r.TTL = time.Duration(ttl)
+		case fieldTime:
+			ms, ok := parseNumber(value)
+			if !ok {
+				return errBlockTorn
+			}
+			r.Time = time.UnixMilli(ms).UTC()
 		case fieldCollapse:
 			r.CollapseKey = string(value)
 		case fieldIdempotency:
@@ -206,6 +258,11 @@ func parseTarget(b []byte) (t tidings.Target, _ error) {
 		return tidings.Target{}, errBlockTorn // nobody writes one, and it would be everyone
 	}
 	return t, nil
+}
+
+func parseNumber(b []byte) (n int64, ok bool) {
+	u, rest, ok := cutUvarint(b)
+	return int64(u), ok && len(rest) == 0 && int64(u) >= 0
 }
 
 func cutUvarint(b []byte) (n uint64, rest []byte, ok bool) {

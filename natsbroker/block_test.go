@@ -62,6 +62,25 @@ func TestABlockIsWrittenAsItEverWas(t *testing.T) {
 	}
 }
 
+func TestABlockHasATimeOfItsOwn(t *testing.T) {
+	// All nodes give its records that one, and not what their copy of the log says. Blocks of before had none.
+	at, stored := time.UnixMilli(1_700_000_000_123).UTC(), time.UnixMilli(1_700_000_000_125).UTC()
+	rs := sample()
+	rs[0].Time = at
+	for _, c := range []struct {
+		block []byte
+		want  time.Time
+	}{{natsbroker.Encode(rs), at}, {natsbroker.Encode(sample()), stored}} {
+		got, err := natsbroker.Decode(c.block, 41, stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := placed(sample(), c.want); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v\nwant %+v", got, want)
+		}
+	}
+}
+
 func TestABlockOfTheNextMinorVersionIsRead(t *testing.T) {
 	// It has fields that this version doesn't know, which do not change what the others mean.
 	at := time.UnixMilli(1_700_000_000_123)

@@ -30,6 +30,7 @@ type Broker struct {
 
 	turn   chan struct{} // 1: holds a token while an Append is under way
 	keys   *keyring      // guarded by turn
+	packer packer        // guarded by turn
 	atomic bool          // guarded by turn: whether several messages may be published as one
 
 	blocks *cache
@@ -39,6 +40,8 @@ type Broker struct {
 	mu     sync.Mutex // guards what follows
 	stated identity   // what State said last
 	high   high
+	ahead  time.Duration // the log's clock, ahead of ours
+	tails  map[*tail]struct{}
 	left   map[tidings.Position]mark
 	denied error // what the servers last said this node may not do
 	closed bool
@@ -93,7 +96,7 @@ func Connect(ctx context.Context, o ConnectOptions) (*Broker, error) {
 func newBroker(opts Options, replicas int) *Broker {
 	b := &Broker{
 		opts: opts, log: opts.Logger, want: settings(&opts, replicas), atomic: true,
-		turn: make(chan struct{}, 1), keys: newKeyring(opts.IdempotencyWindow), blocks: newCache(), left: make(map[tidings.Position]mark),
+		turn: make(chan struct{}, 1), keys: newKeyring(opts.IdempotencyWindow), blocks: newCache(), left: make(map[tidings.Position]mark), tails: make(map[*tail]struct{}),
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b

@@ -141,6 +141,23 @@ func (f *follower) wants(rs ...tidings.Record) {
 	}
 }
 
+// takes returns the next n records, or fewer when no more come.
+func (f *follower) takes(n int) (got []tidings.Record) {
+	for len(got) < n {
+		select {
+		case r := <-f.got:
+			got = append(got, r)
+		case err := <-f.end:
+			f.t.Errorf("it ended after %d records: %v", len(got), err)
+			return got
+		case <-time.After(within):
+			f.t.Errorf("no more came after %d records", len(got))
+			return got
+		}
+	}
+	return got
+}
+
 // ends waits for a gap, before which nothing may come.
 func (f *follower) ends(want error) {
 	f.t.Helper()

@@ -200,6 +200,13 @@ func (b *Broker) believable(info *jetstream.StreamInfo) bool {
 	return true
 }
 
+// now returns the time by the log's clock, in milliseconds, as far as State has found out how far it is ahead of ours.
+func (b *Broker) now() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Now().Add(b.ahead).UTC().Truncate(time.Millisecond)
+}
+
 // saw notes that there is a message with this sequence.
 func (b *Broker) saw(seq uint64) {
 	b.mu.Lock()
@@ -333,9 +340,6 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 		return tidings.State{}, fmt.Errorf("natsbroker: state: %w", cause(ctx, unavailable(err)))
 	}
 	id := identityOf(info)
-	b.mu.Lock()
-	b.stated = id
-	b.mu.Unlock()
 	b.counts.last.Store(info.State.LastSeq)
 	st := tidings.State{Epoch: id.epoch(), Last: tidings.Position{Hi: info.State.LastSeq}, Time: info.TimeStamp}
 	if first := info.State.FirstSeq; first > 1 {
@@ -344,5 +348,8 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 	if st.Time.IsZero() {
 		st.Time = time.Now()
 	}
+	b.mu.Lock()
+	b.stated, b.ahead = id, time.Until(st.Time)
+	b.mu.Unlock()
 	return st, nil
 }

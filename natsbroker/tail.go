@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,8 +31,9 @@ const (
 // A mark is where a tail was when it ended: the next one goes on from there, if the log is still what it was.
 type mark struct {
 	of      identity
-	at      time.Time // of the newest message that was delivered; zero if none was
-	trouble bool      // it ended because the log could not be followed
+	nonce   uint64 // of the first record of the newest message that was delivered; meaningless while none was
+	some    bool   // one was delivered
+	trouble bool   // it ended because the log could not be followed
 }
 
 // A tail follows the log for one call of Tail.
@@ -42,13 +44,16 @@ type tail struct {
 	deliver func([]tidings.Record) error
 	failed  error     // what deliver returned
 	fine    time.Time // when the log could last be followed; the beginning, if it could not yet
+	own     own
 }
 
 // Tail delivers the records after the position, as they come.
 func (b *Broker) Tail(ctx context.Context, after tidings.Position, deliver func([]tidings.Record) error) error {
 	ctx, cancel := b.until(ctx)
 	defer cancel()
-	t := &tail{b: b, pos: after, mark: b.resume(after), deliver: deliver, fine: time.Now()}
+	t := &tail{b: b, pos: after, mark: b.resume(after), deliver: deliver, fine: time.Now(), own: newOwn()}
+	b.addTail(t)
+	defer b.removeTail(t)
 	patient := patience
 	if t.mark.trouble {
 		patient = longPatience
@@ -138,37 +143,101 @@ func (t *tail) follow(ctx context.Context) error {
 		}
 	}(time.Now())
 	t.b.counts.read.Store(next - 1)
-	for ; ; next++ {
-		m, err := ms.Next(jetstream.NextContext(ctx))
-		if err != nil {
+	t.own.begin(next)
+	defer t.own.end()
+
+	var fetching sync.WaitGroup
+	defer fetching.Wait()
+	ctx, cancel = context.WithCancel(ctx)
+	defer cancel()
+	came := make(chan arrival)
+	fetching.Go(func() { t.fetch(ctx, ms, next, came) })
+	for {
+		if err := t.takeOwn(ctx); err != nil {
 			return err
 		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
+		select {
+		case a := <-came:
+			if a.err != nil {
+				return a.err
+			}
+			if err := t.take(ctx, a); err != nil {
+				return err
+			}
+			t.fine = time.Now()
+		case <-t.own.wake:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		t.b.counts.last.Store(meta.Sequence.Stream + meta.NumPending)
-		if meta.Sequence.Stream != next {
-			// A consumer that can't have a message goes on with the next one: what it is that it can't have, check finds.
-			return fmt.Errorf("message %d came where %d belongs", meta.Sequence.Stream, next)
-		}
-		if err := t.take(ctx, m.Data(), next, meta.Timestamp.UTC()); err != nil {
-			return err
-		}
-		t.fine = time.Now()
 	}
 }
 
-// take delivers a message.
-func (t *tail) take(ctx context.Context, body []byte, seq uint64, at time.Time) error {
-	blk, err := newBlock(body, seq, at)
+// An arrival is a message that the consumer brought, or why there are no more.
+type arrival struct {
+	seq  uint64
+	at   time.Time
+	body []byte
+	err  error
+}
+
+// fetch hands over the consumer's messages from next on, but for those that were delivered as this node's own.
+func (t *tail) fetch(ctx context.Context, ms jetstream.MessagesContext, next uint64, came chan<- arrival) {
+	for ; ; next++ {
+		a := t.fetchOne(ctx, ms, next)
+		known := false
+		if a.err == nil {
+			known, a.err = t.own.prove(a)
+		}
+		if known {
+			continue
+		}
+		select {
+		case came <- a:
+		case <-ctx.Done():
+			return
+		}
+		if a.err != nil {
+			return
+		}
+	}
+}
+
+func (t *tail) fetchOne(ctx context.Context, ms jetstream.MessagesContext, next uint64) arrival {
+	m, err := ms.Next(jetstream.NextContext(ctx))
+	if err != nil {
+		return arrival{err: err}
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return arrival{err: err}
+	}
+	t.b.counts.last.Store(meta.Sequence.Stream + meta.NumPending)
+	if meta.Sequence.Stream != next {
+		// A consumer that can't have a message goes on with the next one: what it is that it can't have, check finds.
+		return arrival{err: fmt.Errorf("message %d came where %d belongs", meta.Sequence.Stream, next)}
+	}
+	return arrival{seq: next, at: meta.Timestamp.UTC(), body: m.Data()}
+}
+
+// take delivers a message that the consumer brought.
+func (t *tail) take(ctx context.Context, a arrival) error {
+	if known, err := t.own.prove(a); known || err != nil {
+		return err // it was delivered meanwhile
+	}
+	blk, err := newBlock(a.body, a.seq, a.at)
 	if err != nil {
 		return err
 	}
+	return t.hand(ctx, blk.seq, blk.records)
+}
+
+// hand delivers the records of the message that is next.
+func (t *tail) hand(ctx context.Context, seq uint64, rs []tidings.Record) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	rs := after(blk.records, t.pos)
+	nonce := rs[0].Nonce
+	rs = after(rs, t.pos)
 	if len(rs) == 0 {
 		return fmt.Errorf("%w: message %d ends before the position", tidings.ErrGap, seq)
 	}
@@ -176,7 +245,9 @@ func (t *tail) take(ctx context.Context, body []byte, seq uint64, at time.Time) 
 		t.failed = err
 		return err
 	}
-	t.pos, t.mark.at = tidings.Position{Hi: seq}, at
+	t.pos = tidings.Position{Hi: seq}
+	t.mark.nonce, t.mark.some = nonce, true
+	t.own.delivered(seq)
 	t.b.counts.read.Store(seq)
 	t.b.saw(seq)
 	return nil
@@ -209,7 +280,7 @@ func (t *tail) check(ctx context.Context, next uint64) error {
 			return fmt.Errorf("message %d is not there: %w", next, tidings.ErrGap)
 		}
 	}
-	if t.mark.at.IsZero() || next-1 < first {
+	if !t.mark.some || next-1 < first {
 		return nil
 	}
 	// A log that was restored from a copy has the same identity, and other messages with the same numbers.
@@ -219,8 +290,8 @@ func (t *tail) check(ctx context.Context, next uint64) error {
 		return nil // dropped meanwhile: it was looked for
 	case err != nil:
 		return err
-	case !blk.at.Equal(t.mark.at):
-		return fmt.Errorf("message %d is of %v, and not of %v: the log was restored from a copy: %w", next-1, blk.at, t.mark.at, tidings.ErrGap)
+	case blk.records[0].Nonce != t.mark.nonce:
+		return fmt.Errorf("message %d is another one than was delivered: the log was restored from a copy: %w", next-1, tidings.ErrGap)
 	}
 	return nil
 }
