@@ -39,6 +39,7 @@ type Broker struct {
 	mu     sync.Mutex // guards what follows
 	stated identity   // what State said last
 	high   high
+	hole   hole
 	left   map[tidings.Position]mark
 	denied error // what the servers last said this node may not do
 	closed bool
@@ -58,6 +59,13 @@ const (
 	logLimits       = "the log's limits are changed"
 	logTail         = "following the log again"
 	logWaiting      = "waiting for the log"
+	logHole         = "the log's files lack events that were acknowledged: every client that comes back from before them is told of a gap"
+	logRebuild      = "the index of the log's files is made anew: the program was not stopped in order, or they were changed"
+	logJoined       = "a node of the cluster is connected"
+	logLeft         = "a node of the cluster is not connected any more"
+	logNoMajority   = "no other node of the cluster is connected: nothing can be sent, and no stream begins, until one is"
+	logRefusedNode  = "a node was refused at --cluster-listen"
+	logRefusesUs    = "a node of the cluster refuses this one: its secret is another one"
 	logTooLarge     = "an answer to another node is larger than the NATS servers take (max_payload), and is not given"
 
 	keyError  = "error"
@@ -68,6 +76,13 @@ const (
 	keyReason = "reason"
 	keyFor    = "for"
 	keyBytes  = "bytes"
+
+	keyMissing = "missing" // messages
+	keyRemedy  = "remedy"
+
+	keyPeer      = "peer"
+	keyConnected = "connected" // other nodes
+	keyOf        = "of"
 )
 
 // Connect opens the log on NATS servers that are there, and creates its stream if need be. An existing stream that is not
@@ -123,18 +138,25 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 	return nil
 }
 
-// checkUntil checks what is there, again while it may only be that the servers have not chosen a leader yet.
+// checkUntil checks what is there, again while it may only be that the servers have not chosen a leader yet. For the other
+// nodes of a cluster in this process it waits as long as ctx lets it.
 func (b *Broker) checkUntil(ctx context.Context, end time.Time) error {
+	var m *members
+	if b.server != nil {
+		m = b.server.members
+	}
 	for waited := false; ; waited = true {
 		err := b.check(ctx)
-		if err == nil || !errors.Is(err, tidings.ErrUnavailable) || time.Now().After(end) {
+		if err == nil || !errors.Is(err, tidings.ErrUnavailable) || m == nil && time.Now().After(end) {
 			return err
 		}
-		if !waited {
+		if m != nil {
+			m.waitsFor(err)
+		} else if !waited {
 			b.log.Warn(logWaiting, keyError, err)
 		}
 		if !pause(ctx, 10*retryPause) {
-			return err
+			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
 	}
 }

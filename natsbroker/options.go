@@ -125,7 +125,7 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if d.MaxAge < d.IdempotencyWindow { // JetStream refuses it, too
 		return d, &tidings.InvalidError{
-			Field: "IdempotencyWindow", Reason: fmt.Sprintf("is %v, more than the MaxAge of %v", d.IdempotencyWindow, d.MaxAge),
+			Field: "IdempotencyWindow", Reason: fmt.Sprintf("is %v, and events are held for %v only", d.IdempotencyWindow, d.MaxAge),
 			Hint: "a key is remembered no longer than its event: make the window shorter, or the age longer",
 		}
 	}

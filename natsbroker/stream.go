@@ -329,6 +329,10 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 		return tidings.State{}, context.Cause(ctx)
 	}
 	info, err := b.ensure(ctx)
+	var lost uint64
+	if err == nil {
+		lost, err = b.holeEnd(ctx, info)
+	}
 	if err != nil {
 		return tidings.State{}, fmt.Errorf("natsbroker: state: %w", cause(ctx, unavailable(err)))
 	}
@@ -341,6 +345,7 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 	if first := info.State.FirstSeq; first > 1 {
 		st.Floor.Hi = first - 1
 	}
+	st.Floor.Hi = max(st.Floor.Hi, lost)
 	if st.Time.IsZero() {
 		st.Time = time.Now()
 	}
