@@ -231,11 +231,10 @@ func (m *members) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of the %d nodes of the cluster are connected, this one included", 1+len(here), 1+len(m.others))
 	if len(away) > 0 {
-		fmt.Fprintf(&b, "; not connected: %s", strings.Join(away, ", "))
+		fmt.Fprintf(&b, "; not connected: %s; two must be, and at the very first start all three", strings.Join(away, ", "))
 	}
-	b.WriteString("; two must be, and at the very first start all three")
 	if len(here) > 0 && m.reason != nil {
-		fmt.Fprintf(&b, "; the log says: %v", m.reason)
+		fmt.Fprintf(&b, "; what they say: %v", m.reason)
 	}
 	return b.String()
 }

@@ -44,8 +44,8 @@ const (
 // of nodes that are away or refused, or of a majority that isn't there, which members tells of.
 var ordinary = [...]string{
 	"Plaintext passwords detected", "Waiting for routing to be established", "authentication error", "authentication timeout",
-	"not established contact with a meta leader", "Error flushing", "JetStream cluster no metadata leader", "NO quorum, stalled", "has NO quorum", "JetStream cluster new metadata leader",
-	saysIndex,
+	"Error flushing", "not established contact with a meta leader", "JetStream cluster no metadata leader", "NO quorum",
+	"Metalayer blocking snapshot", saysIndex,
 }
 
 func (l *serverLog) Noticef(format string, v ...any) {
