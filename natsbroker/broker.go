@@ -28,6 +28,8 @@ type Broker struct {
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
+	floor floor // set before the log is used
+
 	turn   chan struct{} // 1: holds a token while an Append is under way
 	keys   *keyring      // guarded by turn
 	atomic bool          // guarded by turn: whether several messages may be published as one
@@ -60,6 +62,7 @@ const (
 	logTail         = "following the log again"
 	logWaiting      = "waiting for the log"
 	logHole         = "the log's files lack events that were acknowledged: every client that comes back from before them is told of a gap"
+	logUnsynced     = "the machine stopped before the log was synced, and its end may be lost: every client that comes back from before now is told of a gap"
 	logRebuild      = "the index of the log's files is made anew: the program was not stopped in order, or they were changed"
 	logJoined       = "a node of the cluster is connected"
 	logLeft         = "a node of the cluster is not connected any more"
@@ -122,6 +125,9 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 	}
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(requestTimeout)); err == nil {
 		err = b.checkUntil(ctx, time.Now().Add(answerWithin))
+	}
+	if err == nil {
+		err = b.settle(ctx)
 	}
 	if err == nil {
 		err = b.peers.join(b)

@@ -29,8 +29,10 @@ type embedded struct {
 	reserve int64
 	lock    *os.File
 	members *members // nil where this node is alone
-	stop    context.CancelFunc
-	watch   sync.WaitGroup
+	// unsynced is nil where others have the log, too.
+	unsynced *unsynced
+	stop     context.CancelFunc
+	watch    sync.WaitGroup
 
 	user, password string // of the one client; empty where nobody else can be one
 }
@@ -202,7 +204,10 @@ func start(o *EmbedOptions, so *server.Options, opts *Options) (*embedded, error
 		e.members = newMembers(o, so.Routes, opts.Logger)
 		so.CustomRouterAuthentication = e.members
 	}
-	if err = claimDir(o.Dir, holds); err == nil {
+	if err = claimDir(o.Dir, holds); err == nil && holds == holdsLog {
+		e.unsynced, err = findUnsynced(o.Dir, o.SyncAlways)
+	}
+	if err == nil {
 		so.ServerName, err = nodeName(filepath.Join(o.Dir, "node"), o.ClusterListen)
 	}
 	if err == nil {
@@ -322,7 +327,11 @@ func (e *embedded) close() error {
 		e.nats.Shutdown()
 		e.nats.WaitForShutdown()
 	}
-	return e.unlock()
+	var err error
+	if e.unsynced != nil {
+		err = e.unsynced.unmark()
+	}
+	return errors.Join(err, e.unlock())
 }
 
 func (e *embedded) unlock() error { return e.lock.Close() }

@@ -346,6 +346,9 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 		st.Floor.Hi = first - 1
 	}
 	st.Floor.Hi = max(st.Floor.Hi, lost)
+	if b.floor.of == id {
+		st.Floor.Hi = max(st.Floor.Hi, b.floor.seq)
+	}
 	if st.Time.IsZero() {
 		st.Time = time.Now()
 	}
