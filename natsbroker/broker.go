@@ -69,6 +69,7 @@ const (
 	logNoMajority   = "no other node of the cluster is connected: nothing can be sent, and no stream begins, until one is"
 	logRefusedNode  = "a node was refused at --cluster-listen"
 	logRefusesUs    = "a node of the cluster refuses this one: its secret is another one"
+	logEmpty        = "the log holds nothing any more, though its newest event is not too old: every client that comes back is told of a gap"
 	logTooLarge     = "an answer to another node is larger than the NATS servers take (max_payload), and is not given"
 
 	keyError  = "error"

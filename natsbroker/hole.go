@@ -25,6 +25,7 @@ type hole struct {
 func (b *Broker) holeEnd(ctx context.Context, info *jetstream.StreamInfo) (uint64, error) {
 	missing, id := info.State.NumDeleted, identityOf(info)
 	if missing == 0 {
+		b.tellOfEmpty(info)
 		return 0, nil
 	}
 	b.mu.Lock()
@@ -46,7 +47,22 @@ func (b *Broker) holeEnd(ctx context.Context, info *jetstream.StreamInfo) (uint6
 	return end, nil
 }
 
-const holeRemedy = "nothing needs to be done: the log goes on after them. To have them again, stop what holds the log, restore its directory from a copy, and start it"
+const holeRemedy = "nothing needs to be done: the log goes on after them. Read docs/guarantees.md before you put a copy of its directory back"
+
+// tellOfEmpty logs once that a log that should hold something holds nothing.
+func (b *Broker) tellOfEmpty(info *jetstream.StreamInfo) {
+	st := info.State
+	if st.Msgs > 0 || st.LastSeq == 0 || info.TimeStamp.Sub(st.LastTime) >= info.Config.MaxAge {
+		return
+	}
+	b.mu.Lock()
+	known := b.hole
+	b.hole = hole{identityOf(info), 0, st.LastSeq}
+	b.mu.Unlock()
+	if known != (hole{identityOf(info), 0, st.LastSeq}) {
+		b.log.Error(logEmpty, keyStream, b.opts.Stream, keyTo, st.LastSeq, keyRemedy, holeRemedy)
+	}
+}
 
 // findHole returns the newest message that is missing between first and last, 0 if none is.
 func (b *Broker) findHole(ctx context.Context, first, last uint64) (uint64, error) {

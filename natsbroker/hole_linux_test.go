@@ -21,6 +21,31 @@ func blocks(t *testing.T, dir string) []string {
 	return files
 }
 
+func TestALogWhoseFilesAreEmptyBeginsBehindWhatTheyHeldAndSaysSo(t *testing.T) {
+	dir := t.TempDir()
+	b := embed(t, natsbroker.EmbedOptions{Dir: dir})
+	last := store(t, b, 0, 5)[4].Position
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range blocks(t, dir) {
+		if err := os.Truncate(file, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log lockedBuffer
+	b = embed(t, natsbroker.EmbedOptions{Dir: dir, Options: natsbroker.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}})
+	for range 2 {
+		if st := state(t, b); st.Floor != last || st.Last != last {
+			t.Errorf("the state is %+v", st)
+		}
+	}
+	follow(t, b, last).wants(store(t, b, 5, 1)...)
+	if s := log.String(); strings.Count(s, "holds nothing any more") != 1 || !strings.Contains(s, "level=ERROR") {
+		t.Errorf("the log: %s", s)
+	}
+}
+
 func TestALogWhoseFilesLackEventsBeginsBehindThemAndSaysSo(t *testing.T) {
 	cut := func(percent int64) func(*testing.T, []string) {
 		return func(t *testing.T, files []string) {
@@ -84,7 +109,7 @@ func TestALogWhoseFilesLackEventsBeginsBehindThemAndSaysSo(t *testing.T) {
 				f.wants(stored[st.Floor.Hi:]...)
 				stored = append(stored, store(t, b, 100, 1)...)
 				f.wants(stored[len(stored)-1])
-				if s := log.String(); strings.Count(s, "lack events") != 1 || !strings.Contains(s, "level=ERROR") || !strings.Contains(s, "restore its directory from a copy") {
+				if s := log.String(); strings.Count(s, "lack events") != 1 || !strings.Contains(s, "level=ERROR") || !strings.Contains(s, "nothing needs to be done") {
 					t.Errorf("the log: %s", s)
 				}
 				if err := b.Close(); err != nil {
