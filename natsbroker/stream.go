@@ -117,7 +117,11 @@ func (b *Broker) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 	b.mu.Unlock()
 	cfg := b.want.StreamConfig
 	cfg.Metadata = map[string]string{metaEpoch: strings.ToLower(rand.Text()[:10])}
-	asked, cancel := context.WithTimeout(ctx, createTimeout)
+	asked := ctx
+	if b.alone { // it answers; one that is shut down while it makes a stream leaves a part of it running
+		asked = context.WithoutCancel(ctx)
+	}
+	asked, cancel := context.WithTimeout(asked, createTimeout)
 	defer cancel()
 	s, err := b.js.CreateStream(asked, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was first, and may not be done yet
