@@ -89,7 +89,7 @@ type Config struct {
 	NATSCert        string `name:"nats-cert" group:"store" env:"TIDINGS_NATS_CERT" placeholder:"FILE" help:"Certificate (PEM) to show them, with --nats-key. Default: none."`
 	NATSKey         string `name:"nats-key" group:"store" env:"TIDINGS_NATS_KEY" placeholder:"FILE" help:"Key (PEM) of that certificate. Default: none."`
 	NATSStream      string `name:"nats-stream" group:"store" env:"TIDINGS_NATS_STREAM" placeholder:"NAME" help:"The stream that is the log. It is created if need be, and never changed. Default: tidings."`
-	NATSReplicas    Count  `name:"nats-replicas" group:"store" env:"TIDINGS_NATS_REPLICAS" placeholder:"N" help:"How many servers hold a copy of it: 1, 3 or 5. Default: 1."`
+	NATSReplicas    Copies `name:"nats-replicas" group:"store" env:"TIDINGS_NATS_REPLICAS" placeholder:"N" help:"How many servers hold a copy of it: 1, 3 or 5. Default: 1."`
 
 	LogFormat string `group:"log" env:"TIDINGS_LOG_FORMAT" default:"text" enum:"text,json" help:"How the log on stderr is written: text or json."`
 	LogLevel  string `group:"log" env:"TIDINGS_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"The least level that is logged: debug, info, warn or error."`

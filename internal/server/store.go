@@ -25,8 +25,12 @@ type Sync struct {
 	Always bool
 }
 
-// UnmarshalText reads a duration, or "always".
+// UnmarshalText reads a duration, or "always", or nothing.
 func (s *Sync) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*s = Sync{}
+		return nil
+	}
 	if string(text) == "always" {
 		*s = Sync{Always: true}
 		return nil
@@ -37,6 +41,18 @@ func (s *Sync) UnmarshalText(text []byte) error {
 	}
 	*s = Sync{Every: time.Duration(d)}
 	return nil
+}
+
+// Copies is how many servers hold a copy of something. Zero is the default.
+type Copies int
+
+// UnmarshalText reads a number that is more than zero, or nothing.
+func (c *Copies) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*c = 0
+		return nil
+	}
+	return (*Count)(c).UnmarshalText(text)
 }
 
 // checkStore refuses what can't work together, in the words of the flags.

@@ -52,7 +52,7 @@ func TestWhereEventsAreKeptIsCheckedInTheWordsOfTheFlags(t *testing.T) {
 }
 
 func TestSyncIsATimeOrAlways(t *testing.T) {
-	for text, want := range map[string]server.Sync{"1s": {Every: time.Second}, "always": {Always: true}} {
+	for text, want := range map[string]server.Sync{"1s": {Every: time.Second}, "always": {Always: true}, "": {}} {
 		var s server.Sync
 		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
 			t.Errorf("%s: %+v, %v", text, s, err)
