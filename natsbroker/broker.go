@@ -47,7 +47,10 @@ type Broker struct {
 	closed bool
 }
 
-var _ tidings.Broker = (*Broker)(nil)
+var (
+	_ tidings.Broker   = (*Broker)(nil)
+	_ tidings.Salvager = (*Broker)(nil)
+)
 
 // Log messages and keys.
 const (

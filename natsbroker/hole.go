@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -48,6 +49,57 @@ func (b *Broker) holeEnd(ctx context.Context, info *jetstream.StreamInfo) (uint6
 }
 
 const holeRemedy = "nothing needs to be done: the log goes on after them. Read docs/guarantees.md before you put a copy of its directory back"
+
+// floorOf returns the newest message that the log doesn't hold any more, as Tidings sees it.
+func (b *Broker) floorOf(ctx context.Context, info *jetstream.StreamInfo) (uint64, error) {
+	end, err := b.holeEnd(ctx, info)
+	if err != nil {
+		return 0, err
+	}
+	if b.floor.of == identityOf(info) {
+		end = max(end, b.floor.seq)
+	}
+	if first := info.State.FirstSeq; first > 1 {
+		end = max(end, first-1)
+	}
+	return end, nil
+}
+
+// Salvage yields the records before a hole, and between holes, and before what a power loss may have taken.
+func (b *Broker) Salvage(ctx context.Context) iter.Seq2[tidings.Record, error] {
+	return func(yield func(tidings.Record, error) bool) {
+		ctx, cancel := b.until(ctx)
+		defer cancel()
+		var seq, end uint64
+		info, err := b.info(ctx)
+		if err == nil {
+			seq = info.State.FirstSeq
+			end, err = b.floorOf(ctx, info)
+		}
+		for err == nil && seq <= end {
+			var blk *block
+			blk, err = b.nextFromLeader(ctx, seq)
+			switch {
+			case errors.Is(err, errNoMessage), err == nil && blk.seq > end:
+				return
+			case errors.Is(err, tidings.ErrGap): // not one of ours
+				seq, err = seq+1, nil
+				continue
+			case err != nil:
+				continue
+			}
+			for _, r := range blk.records {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			seq = blk.seq + 1
+		}
+		if err != nil {
+			yield(tidings.Record{}, fmt.Errorf("natsbroker: salvage: %w", cause(ctx, err)))
+		}
+	}
+}
 
 // tellOfEmpty logs once that a log that should hold something holds nothing.
 func (b *Broker) tellOfEmpty(info *jetstream.StreamInfo) {

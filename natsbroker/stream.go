@@ -333,9 +333,9 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 		return tidings.State{}, context.Cause(ctx)
 	}
 	info, err := b.ensure(ctx)
-	var lost uint64
+	var floor uint64
 	if err == nil {
-		lost, err = b.holeEnd(ctx, info)
+		floor, err = b.floorOf(ctx, info)
 	}
 	if err != nil {
 		return tidings.State{}, fmt.Errorf("natsbroker: state: %w", cause(ctx, unavailable(err)))
@@ -346,13 +346,7 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 	b.mu.Unlock()
 	b.counts.last.Store(info.State.LastSeq)
 	st := tidings.State{Epoch: id.epoch(), Last: tidings.Position{Hi: info.State.LastSeq}, Time: info.TimeStamp}
-	if first := info.State.FirstSeq; first > 1 {
-		st.Floor.Hi = first - 1
-	}
-	st.Floor.Hi = max(st.Floor.Hi, lost)
-	if b.floor.of == id {
-		st.Floor.Hi = max(st.Floor.Hi, b.floor.seq)
-	}
+	st.Floor.Hi = floor
 	if st.Time.IsZero() {
 		st.Time = time.Now()
 	}

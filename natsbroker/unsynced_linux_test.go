@@ -1,11 +1,16 @@
 package natsbroker_test
 
 import (
+	"context"
+	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidings-sse/tidings"
 	"github.com/tidings-sse/tidings/natsbroker"
@@ -65,6 +70,59 @@ func TestALogThatMayLackItsEndAfterAPowerLossIsGivenUpAndSaysSo(t *testing.T) {
 			}
 			if s := log.String(); strings.Count(s, "before the log was synced") != told {
 				t.Errorf("the log: %s", s)
+			}
+		})
+	}
+}
+
+func TestWhoWasSignedOutStaysSoAfterAPowerLossAndBehindAHole(t *testing.T) {
+	hubOn := func(b *natsbroker.Broker) *tidings.Hub {
+		t.Helper()
+		hub, err := tidings.New(&tidings.Options{Broker: b, Authorizer: tidings.TrustQuery{}, Logger: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the hub is ready", hub.Ready)
+		return hub
+	}
+	for name, damage := range map[string]func(dir string) error{
+		"a power loss": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "open"), []byte("another interval\n"), 0o600)
+		},
+		"a file that was cut": func(dir string) error {
+			file := blocks(t, dir)[0]
+			info, err := os.Stat(file)
+			if err != nil {
+				return err
+			}
+			return os.Truncate(file, info.Size()-10)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			b := embed(t, natsbroker.EmbedOptions{Dir: dir})
+			hub := hubOn(b)
+			if _, err := hub.Refuse(bounded(t), tidings.Target{UserID: "mallory"}, time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := hub.Broadcast(bounded(t), "n", 1); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(hub.Close(), b.Close(), damage(dir)); err != nil {
+				t.Fatal(err)
+			}
+			b = embed(t, natsbroker.EmbedOptions{Dir: dir})
+			if st := state(t, b); st.Floor.Hi < 2 {
+				t.Fatalf("the state is %+v", st)
+			}
+			hub = hubOn(b)
+			defer hub.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			res := httptest.NewRecorder()
+			hub.ServeHTTP(res, httptest.NewRequestWithContext(ctx, http.MethodGet, "/?userId=mallory", nil))
+			if res.Code != http.StatusUnauthorized {
+				t.Errorf("mallory is answered %d %s", res.Code, res.Body)
 			}
 		})
 	}
