@@ -1,6 +1,9 @@
 package tidings
 
-import "context"
+import (
+	"context"
+	"iter"
+)
 
 // What a [Broker] may have beside its contract. A hub uses what is there.
 
@@ -12,6 +15,14 @@ type Peers interface {
 	// Answer has f answer what other hubs ask, until it is called again; nil answers nothing. f may be called
 	// concurrently.
 	Answer(f func(question []byte) []byte)
+}
+
+// Salvager is a broker that can still read some of what it doesn't hold any more: records that are whole, before a place where
+// others are missing or may be. Nobody is resumed with them, but refusals among them are still to be obeyed.
+type Salvager interface {
+	// Salvage yields those up to State's Floor, in order. Where there are none, it yields nothing. An error is the last of
+	// what it yields.
+	Salvage(ctx context.Context) iter.Seq2[Record, error]
 }
 
 // Monitor is a broker that counts what it does.

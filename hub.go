@@ -96,6 +96,10 @@ func New(o *Options) (*Hub, error) {
 	if err == nil && !validEpoch(st.Epoch) {
 		err = fmt.Errorf("the broker's epoch %q is not 1 to %d letters and digits", st.Epoch, maxEpoch)
 	}
+	var refusals []Record
+	if err == nil {
+		refusals, err = h.salvage()
+	}
 	if err != nil {
 		h.stop()
 		return nil, fmt.Errorf("tidings: state of the log: %w", err)
@@ -109,6 +113,9 @@ func New(o *Options) (*Hub, error) {
 		Beat: engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, sse.Heartbeat...) }),
 	})
 	h.conns = newRegistry(h.engine, h.counted)
+	for i := range refusals {
+		h.refuseLocked(&refusals[i]) // nobody else has the hub yet
+	}
 	h.pub = newPublisher(h)
 	h.janitor = newJanitor(h)
 	h.wg.Go(func() { h.pub.run(h.ctx) })

@@ -88,11 +88,21 @@ func (r *Remote) Send(ctx context.Context, e Event) (Receipt, error) {
 		known = known && errors.Is(err, ErrNotStored)
 		if after < 0 || try == r.opts.Tries || !pause(ctx, max(after, backoff(try))) {
 			if !known && errors.Is(err, ErrNotStored) {
-				err = fmt.Errorf("an earlier try may have stored the event, the last one failed: %s", err)
+				err = openOutcome(e.IdempotencyKey, err)
 			}
 			return Receipt{}, fmt.Errorf("tidings: send: %w", err)
 		}
 	}
+}
+
+// openOutcome says that it isn't known whether the event was sent, where only the last try is known to have stored nothing.
+func openOutcome(key string, last error) error {
+	why := last.Error()
+	if p, ok := errors.AsType[*Problem](last); ok && p.Detail != "" {
+		why = p.Detail // without its hint, which is right for that try alone
+	}
+	why = strings.ReplaceAll(why, " ("+ErrNotStored.Error()+")", "")
+	return fmt.Errorf("it is not known whether the event was sent: an earlier try, which may have stored it, was not answered, and the last one, which stored nothing, was told: %s. To settle it, send the same event again with the idempotency key %s: then it is sent once", why, key)
 }
 
 // try sends the event once. after is how long the server wants to be left alone before the next try; negative is for

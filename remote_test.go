@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -192,6 +193,23 @@ func TestARemoteSaysNotStoredOnlyWhenEveryTryWas(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestARemoteThatCantKnowWhatBecameOfAnEventSaysHowToSettleIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := func(w http.ResponseWriter) {
+			tidings.ProblemOf(fmt.Errorf("no majority: %w (%w)", tidings.ErrUnavailable, tidings.ErrNotStored)).ServeHTTP(w, nil)
+		}
+		a := &answers{script: []func(http.ResponseWriter){problem(504, "unknown"), refused}}
+		_, err := remoteTo(t, a, tidings.RemoteOptions{}).Broadcast(t.Context(), "x", 1)
+		key, _ := a.bodies[0]["idempotencyKey"].(string)
+		if err == nil || !strings.Contains(err.Error(), "it is not known whether the event was sent") || key == "" || !strings.Contains(err.Error(), "with the idempotency key "+key) || !strings.Contains(err.Error(), "no majority") {
+			t.Fatalf("the error is %v", err)
+		}
+		if s := strings.ToLower(err.Error()); strings.Contains(s, "nothing was sent") || strings.Contains(s, "was not sent") {
+			t.Errorf("the error says both: %v", err)
+		}
+	})
 }
 
 func TestARemoteStopsWithItsContext(t *testing.T) {

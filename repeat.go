@@ -119,6 +119,24 @@ func (h *Hub) readSkipped(ctx context.Context) {
 	})
 }
 
+// salvage returns, before the hub begins, the refusals in what the log doesn't hold any more and can still be read: a user who
+// was signed out stays so, whatever happened to the log. The janitor repeats them in what it holds.
+func (h *Hub) salvage() (refusals []Record, _ error) {
+	from, ok := h.broker.(Salvager)
+	if !ok {
+		return nil, nil
+	}
+	for rec, err := range from.Salvage(h.ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if rec.Type == typeRefuse {
+			refusals = append(refusals, rec)
+		}
+	}
+	return refusals, nil
+}
+
 // readRefusals reads the refusals that the log holds. One that drops records faster than they are read is begun again.
 func (h *Hub) readRefusals(ctx context.Context) {
 	var err error

@@ -28,6 +28,8 @@ type Broker struct {
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
+	floor floor // set before the log is used
+
 	turn   chan struct{} // 1: holds a token while an Append is under way
 	keys   *keyring      // guarded by turn
 	packer packer        // guarded by turn
@@ -42,12 +44,16 @@ type Broker struct {
 	high   high
 	ahead  time.Duration // the log's clock, ahead of ours
 	tails  map[*tail]struct{}
+	hole   hole
 	left   map[tidings.Position]mark
 	denied error // what the servers last said this node may not do
 	closed bool
 }
 
-var _ tidings.Broker = (*Broker)(nil)
+var (
+	_ tidings.Broker   = (*Broker)(nil)
+	_ tidings.Salvager = (*Broker)(nil)
+)
 
 // Log messages and keys.
 const (
@@ -61,6 +67,15 @@ const (
 	logLimits       = "the log's limits are changed"
 	logTail         = "following the log again"
 	logWaiting      = "waiting for the log"
+	logHole         = "the log's files lack events that were acknowledged: every client that comes back from before them is told of a gap"
+	logUnsynced     = "the machine stopped before the log was synced, and its end may be lost: every client that comes back from before now is told of a gap"
+	logRebuild      = "the index of the log's files is made anew: the program was not stopped in order, or they were changed"
+	logJoined       = "a node of the cluster is connected"
+	logLeft         = "a node of the cluster is not connected any more"
+	logNoMajority   = "no other node of the cluster is connected: nothing can be sent, and no stream begins, until one is"
+	logRefusedNode  = "a node was refused at --cluster-listen"
+	logRefusesUs    = "a node of the cluster refuses this one: its secret is another one"
+	logEmpty        = "the log holds nothing any more, though its newest event is not too old: every client that comes back is told of a gap"
 	logTooLarge     = "an answer to another node is larger than the NATS servers take (max_payload), and is not given"
 
 	keyError  = "error"
@@ -71,6 +86,13 @@ const (
 	keyReason = "reason"
 	keyFor    = "for"
 	keyBytes  = "bytes"
+
+	keyMissing = "missing" // messages
+	keyRemedy  = "remedy"
+
+	keyPeer      = "peer"
+	keyConnected = "connected" // other nodes
+	keyOf        = "of"
 )
 
 // Connect opens the log on NATS servers that are there, and creates its stream if need be. An existing stream that is not
@@ -112,6 +134,9 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 		err = b.checkUntil(ctx, time.Now().Add(answerWithin))
 	}
 	if err == nil {
+		err = b.settle(ctx)
+	}
+	if err == nil {
 		err = b.peers.join(b)
 	}
 	if err != nil {
@@ -126,18 +151,25 @@ func (b *Broker) open(ctx context.Context, url string, dial []nats.Option) error
 	return nil
 }
 
-// checkUntil checks what is there, again while it may only be that the servers have not chosen a leader yet.
+// checkUntil checks what is there, again while it may only be that the servers have not chosen a leader yet. For the other
+// nodes of a cluster in this process it waits as long as ctx lets it.
 func (b *Broker) checkUntil(ctx context.Context, end time.Time) error {
+	var m *members
+	if b.server != nil {
+		m = b.server.members
+	}
 	for waited := false; ; waited = true {
 		err := b.check(ctx)
-		if err == nil || !errors.Is(err, tidings.ErrUnavailable) || time.Now().After(end) {
+		if err == nil || !errors.Is(err, tidings.ErrUnavailable) || m == nil && time.Now().After(end) {
 			return err
 		}
-		if !waited {
+		if m != nil {
+			m.waitsFor(err)
+		} else if !waited {
 			b.log.Warn(logWaiting, keyError, err)
 		}
 		if !pause(ctx, 10*retryPause) {
-			return err
+			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
 	}
 }

@@ -3,10 +3,9 @@ package natsbroker
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -28,6 +28,11 @@ type embedded struct {
 	dir     string
 	reserve int64
 	lock    *os.File
+	members *members // nil where this node is alone
+	// unsynced is nil where others have the log, too.
+	unsynced *unsynced
+	stop     context.CancelFunc
+	watch    sync.WaitGroup
 
 	user, password string // of the one client; empty where nobody else can be one
 }
@@ -43,6 +48,30 @@ const (
 // waits until a majority of the nodes is there (at the very first start, all of them), or ctx ends. An error says what to do; it is an [*tidings.InvalidError]
 // for options that can't work.
 func Embed(ctx context.Context, o EmbedOptions) (*Broker, error) {
+	n, err := Start(o)
+	if err != nil {
+		return nil, err
+	}
+	return n.Open(ctx)
+}
+
+// Check refuses options that can't work, for the reasons that [Start] would have, and touches nothing. The error is an
+// [*tidings.InvalidError].
+func (o *EmbedOptions) Check() error {
+	opts, err := o.withDefaults()
+	if err == nil {
+		_, err = o.server(&opts)
+	}
+	return err
+}
+
+// Node is the NATS server of this process, on its directory. It is created by [Start], and is used up by Open or Close,
+// whichever is called first.
+type Node struct{ b *Broker }
+
+// Start does what [Embed] does before it waits for other nodes, for a program that has something else to do meanwhile. What
+// can't be waited for is an error here.
+func Start(o EmbedOptions) (*Node, error) {
 	opts, err := o.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("natsbroker: options: %w", err)
@@ -58,30 +87,38 @@ func Embed(ctx context.Context, o EmbedOptions) (*Broker, error) {
 	b := newBroker(opts, replicas)
 	b.alone = replicas == 1
 	if b.server, err = start(&o, so, &opts); err != nil {
+		b.stop()
 		return nil, fmt.Errorf("natsbroker: %w", err)
 	}
-	if err := b.openEmbedded(ctx); err != nil {
-		b.stop()
-		return nil, errors.Join(fmt.Errorf("natsbroker: %w", err), b.server.close())
+	return &Node{b}, nil
+}
+
+// Open opens the log, as soon as enough nodes are there.
+func (n *Node) Open(ctx context.Context) (*Broker, error) {
+	b := n.b
+	dial := []nats.Option{nats.InProcessServer(b.server.nats), nats.Name(clusterName), nats.UserInfo(b.server.user, b.server.password)}
+	if err := b.open(ctx, "", dial); err != nil {
+		if m := b.server.members; m != nil && (ctx.Err() != nil || errors.Is(err, tidings.ErrUnavailable)) {
+			err = fmt.Errorf("there is no majority of the cluster's nodes: %s: %w", m, err)
+		}
+		return nil, errors.Join(fmt.Errorf("natsbroker: %w", err), n.Close())
 	}
 	return b, nil
 }
 
-// openEmbedded opens the log, and goes on trying until enough of the cluster is there.
-func (b *Broker) openEmbedded(ctx context.Context) error {
-	dial := []nats.Option{nats.InProcessServer(b.server.nats), nats.Name(clusterName), nats.UserInfo(b.server.user, b.server.password)}
-	for waited := false; ; waited = true {
-		err := b.open(ctx, "", dial)
-		if err == nil || b.alone || !errors.Is(err, tidings.ErrUnavailable) {
-			return err
-		}
-		if !waited {
-			b.log.Warn(logWaiting, keyFor, "the other nodes", keyError, err)
-		}
-		if !pause(ctx, 10*retryPause) {
-			return fmt.Errorf("there is no majority of the cluster's nodes, or, at the very first start, not all of them: start the others, and look whether they reach each other: %w", err)
-		}
+// Waits says what Open waits for, for who operates the node; "" if it doesn't wait for other nodes. It may be called
+// concurrently with everything.
+func (n *Node) Waits() string {
+	if n.b.server.members == nil {
+		return ""
 	}
+	return n.b.server.members.String()
+}
+
+// Close stops the server, for who doesn't want the log any more before Open was called.
+func (n *Node) Close() error {
+	n.b.stop()
+	return n.b.server.close()
 }
 
 // server checks the options of a server in this process, and makes nats-server's of them.
@@ -154,36 +191,74 @@ func hostPort(field, s string) (host string, port int, _ error) {
 // start starts the server on its directory.
 func start(o *EmbedOptions, so *server.Options, opts *Options) (*embedded, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("the log's directory: %w", err)
+		return nil, cantUse(o.Dir, err)
 	}
 	e := &embedded{dir: o.Dir, reserve: or(o.ReserveBytes, defaultReserve), user: so.Username, password: so.Password}
 	var err error
 	if e.lock, err = lockDir(filepath.Join(o.Dir, "lock")); err != nil {
-		return nil, err
+		return nil, cantUse(o.Dir, err)
 	}
 	holds := holdsLog
 	if o.ClusterListen != "" {
 		holds = holdsPart
+		e.members = newMembers(o, so.Routes, opts.Logger)
+		so.CustomRouterAuthentication = e.members
 	}
-	if err = claimDir(o.Dir, holds); err == nil {
+	if err = claimDir(o.Dir, holds); err == nil && holds == holdsLog {
+		e.unsynced, err = findUnsynced(o.Dir, o.SyncAlways)
+	}
+	if err == nil {
 		so.ServerName, err = nodeName(filepath.Join(o.Dir, "node"), o.ClusterListen)
 	}
 	if err == nil {
 		err = e.fits(opts)
 	}
 	if err != nil {
-		return nil, errors.Join(err, e.unlock())
+		return nil, errors.Join(cantUse(o.Dir, err), e.unlock())
 	}
 	so.JetStreamMaxStore = 2*opts.MaxBytes + 2*embeddedPayload // the stream's, and batches before they are stored
 	if e.nats, err = server.NewServer(so); err != nil {
 		return nil, errors.Join(fmt.Errorf("the log's server: %w", err), e.unlock())
 	}
-	e.nats.SetLoggerV2(&serverLog{opts.Logger}, false, false, false)
+	said := newServerLog(opts.Logger, e.members)
+	e.nats.SetLoggerV2(said, false, false, false)
 	e.nats.Start()
-	if !e.nats.ReadyForConnections(startWithin) || !e.nats.JetStreamEnabled() {
-		return nil, errors.Join(fmt.Errorf("the log's server did not start on %s: see its messages in the log", o.Dir), e.close())
+	if err := e.await(said); err != nil {
+		return nil, errors.Join(err, e.close())
+	}
+	if e.members != nil {
+		var ctx context.Context
+		ctx, e.stop = context.WithCancel(context.Background())
+		e.watch.Go(func() { e.members.watch(ctx, e.nats) })
 	}
 	return e, nil
+}
+
+// await returns when the server has started, or can't.
+func (e *embedded) await(said *serverLog) error {
+	const step = 50 * time.Millisecond
+	for end := time.Now().Add(startWithin); ; {
+		if err := said.failed(); err != nil {
+			return err
+		}
+		if e.nats.ReadyForConnections(step) && e.nats.JetStreamEnabled() {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the log's server did not start on %s: see its messages in the log", e.dir)
+		}
+	}
+}
+
+// cantUse says what to do about a directory that this program may not use.
+func cantUse(dir string, err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); !ok {
+		return err
+	}
+	return &tidings.InvalidError{
+		Field: "Dir", Reason: fmt.Sprintf("is %s, which can't be used: %v", dir, err),
+		Hint: "give a directory that the user that this program runs as may write to, or let that user write to it",
+	}
 }
 
 // fits refuses limits that the disk has no room for.
@@ -197,8 +272,11 @@ func (e *embedded) fits(opts *Options) error {
 		return fmt.Errorf("the log's directory: %w", err)
 	}
 	if need := opts.MaxBytes + e.reserve; free+held < need {
-		return fmt.Errorf("the file system of %s has room for %d MiB of history, with %d MiB to spare: allow less than the %d MiB that it may have now, or make room",
-			e.dir, max(0, free+held-e.reserve)>>20, e.reserve>>20, opts.MaxBytes>>20)
+		return &tidings.InvalidError{
+			Field:  "MaxBytes",
+			Reason: fmt.Sprintf("is %d MiB, and the file system of %s has room for %d MiB of history, with %d MiB to spare", opts.MaxBytes>>20, e.dir, max(0, free+held-e.reserve)>>20, e.reserve>>20),
+			Hint:   "allow less history, make room, or give a directory on another file system",
+		}
 	}
 	return nil
 }
@@ -230,23 +308,30 @@ func nodeName(file, listen string) (string, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	id := strings.ToLower(rand.Text()[:10])
+	name := "tidings-" + strings.ToLower(rand.Text()[:10])
 	if host, _, err := net.SplitHostPort(listen); err == nil {
 		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
-			sum := sha256.Sum256([]byte(listen))
-			id = strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:10])
+			name = nameAt(listen)
 		}
 	}
-	return "tidings-" + id, os.WriteFile(file, []byte("tidings-"+id+"\n"), 0o600)
+	return name, os.WriteFile(file, []byte(name+"\n"), 0o600)
 }
 
 // close stops the server. What was acknowledged is in its files.
 func (e *embedded) close() error {
+	if e.stop != nil {
+		e.stop()
+		e.watch.Wait()
+	}
 	if e.nats != nil {
 		e.nats.Shutdown()
 		e.nats.WaitForShutdown()
 	}
-	return e.unlock()
+	var err error
+	if e.unsynced != nil {
+		err = e.unsynced.unmark()
+	}
+	return errors.Join(err, e.unlock())
 }
 
 func (e *embedded) unlock() error { return e.lock.Close() }

@@ -176,3 +176,19 @@ func TestWaitingForTheOtherNodesEndsWithTheContext(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+func TestALogThatIsGivenUpWhileItIsBegunLeavesNothingRunning(t *testing.T) {
+	for i := range 20 { // at whichever step: TestMain looks for what is left
+		n, err := natsbroker.Start(natsbroker.EmbedOptions{Dir: t.TempDir(), Options: natsbroker.Options{Logger: quiet()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond/2)
+		if b, err := n.Open(ctx); err == nil {
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+	}
+}

@@ -17,10 +17,7 @@ func TestMain(m *testing.M) {
 	if binDir, err = os.MkdirTemp("", "tidings-nats-"); err != nil {
 		panic(err)
 	}
-	// nats-server leaves a store's goroutines behind when it is shut down while the stream is being made.
-	store := goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushStreamStateLoop")
-	clock := goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1")
-	goleak.VerifyTestMain(m, store, clock, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(binDir)
 		os.Exit(code)
 	}))

@@ -63,7 +63,8 @@ type EmbedOptions struct {
 	// Dir is the directory for the files. It is made if need be, and may be used by one process at a time. Required.
 	Dir string
 	// Sync is how often what was written is synced to the disk: what a power loss may lose. After a crash of the process
-	// alone nothing is lost. Default 1 s.
+	// alone nothing is lost. After a power loss the log begins behind what it holds, because its end may be missing, and State
+	// says so. Default 1 s.
 	Sync time.Duration
 	// SyncAlways syncs before each acknowledgement.
 	SyncAlways bool
@@ -125,7 +126,7 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if d.MaxAge < d.IdempotencyWindow { // JetStream refuses it, too
 		return d, &tidings.InvalidError{
-			Field: "IdempotencyWindow", Reason: fmt.Sprintf("is %v, more than the MaxAge of %v", d.IdempotencyWindow, d.MaxAge),
+			Field: "IdempotencyWindow", Reason: fmt.Sprintf("is %v, and events are held for %v only", d.IdempotencyWindow, d.MaxAge),
 			Hint: "a key is remembered no longer than its event: make the window shorter, or the age longer",
 		}
 	}

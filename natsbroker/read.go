@@ -90,7 +90,7 @@ func (b *Broker) block(ctx context.Context, seq uint64) (*block, error) {
 
 // fromAnyone reads a message from whichever server answers.
 func (b *Broker) fromAnyone(ctx context.Context, seq uint64) (*block, error) {
-	res, err := b.ask(ctx, "$JS.API.DIRECT.GET."+b.opts.Stream, seq)
+	res, err := b.ask(ctx, "$JS.API.DIRECT.GET."+b.opts.Stream, fmt.Appendf(nil, `{"seq":%d}`, seq))
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,16 @@ func (b *Broker) fromAnyone(ctx context.Context, seq uint64) (*block, error) {
 
 // fromLeader reads a message from the stream's leader, which knows whether there is one.
 func (b *Broker) fromLeader(ctx context.Context, seq uint64) (*block, error) {
-	res, err := b.ask(ctx, "$JS.API.STREAM.MSG.GET."+b.opts.Stream, seq)
+	return b.leaders(ctx, fmt.Appendf(nil, `{"seq":%d}`, seq), seq, false)
+}
+
+// nextFromLeader reads the first message that there is from a sequence on.
+func (b *Broker) nextFromLeader(ctx context.Context, seq uint64) (*block, error) {
+	return b.leaders(ctx, fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%q}`, seq, b.want.Subjects[0]), seq, true)
+}
+
+func (b *Broker) leaders(ctx context.Context, request []byte, seq uint64, orLater bool) (*block, error) {
+	res, err := b.ask(ctx, "$JS.API.STREAM.MSG.GET."+b.opts.Stream, request)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -126,16 +135,16 @@ func (b *Broker) fromLeader(ctx context.Context, seq uint64) (*block, error) {
 		return nil, errNoMessage
 	case got.Error != nil:
 		return nil, unavailable(got.Error)
-	case got.Message == nil || got.Message.Seq != seq:
+	case got.Message == nil || got.Message.Seq != seq && !(orLater && got.Message.Seq > seq):
 		return nil, fmt.Errorf("NATS answered a read of message %d with another one", seq)
 	}
-	return newBlock(got.Message.Data, seq, got.Message.Time)
+	return newBlock(got.Message.Data, got.Message.Seq, got.Message.Time)
 }
 
-func (b *Broker) ask(ctx context.Context, subject string, seq uint64) (*nats.Msg, error) {
+func (b *Broker) ask(ctx context.Context, subject string, request []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	return b.nc.RequestWithContext(ctx, subject, fmt.Appendf(nil, `{"seq":%d}`, seq))
+	return b.nc.RequestWithContext(ctx, subject, request)
 }
 
 // newBlock parses a message. One that is not a block is a hole in the log.

@@ -117,7 +117,11 @@ func (b *Broker) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 	b.mu.Unlock()
 	cfg := b.want.StreamConfig
 	cfg.Metadata = map[string]string{metaEpoch: strings.ToLower(rand.Text()[:10])}
-	asked, cancel := context.WithTimeout(ctx, createTimeout)
+	asked := ctx
+	if b.alone { // it answers; one that is shut down while it makes a stream leaves a part of it running
+		asked = context.WithoutCancel(ctx)
+	}
+	asked, cancel := context.WithTimeout(asked, createTimeout)
 	defer cancel()
 	s, err := b.js.CreateStream(asked, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was first, and may not be done yet
@@ -336,15 +340,17 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 		return tidings.State{}, context.Cause(ctx)
 	}
 	info, err := b.ensure(ctx)
+	var floor uint64
+	if err == nil {
+		floor, err = b.floorOf(ctx, info)
+	}
 	if err != nil {
 		return tidings.State{}, fmt.Errorf("natsbroker: state: %w", cause(ctx, unavailable(err)))
 	}
 	id := identityOf(info)
 	b.counts.last.Store(info.State.LastSeq)
 	st := tidings.State{Epoch: id.epoch(), Last: tidings.Position{Hi: info.State.LastSeq}, Time: info.TimeStamp}
-	if first := info.State.FirstSeq; first > 1 {
-		st.Floor.Hi = first - 1
-	}
+	st.Floor.Hi = floor
 	if st.Time.IsZero() {
 		st.Time = time.Now()
 	}

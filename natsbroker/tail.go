@@ -26,6 +26,8 @@ const (
 	// that it is there when the log comes back.
 	patience     = 2 * time.Second
 	longPatience = 6 * time.Second
+	// consumerGone is when NATS deletes a consumer that nobody asks any more.
+	consumerGone = 30 * time.Second
 )
 
 // A mark is where a tail was when it ended: the next one goes on from there, if the log is still what it was.
@@ -122,7 +124,7 @@ func (t *tail) follow(ctx context.Context) error {
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       next,
 		AckPolicy:         jetstream.AckNonePolicy,
-		InactiveThreshold: 30 * time.Second,
+		InactiveThreshold: consumerGone,
 		MemoryStorage:     true,
 		Replicas:          1,
 	})
@@ -271,7 +273,11 @@ func (t *tail) check(ctx context.Context, next uint64) error {
 		return fmt.Errorf("tail from message %d, while the oldest is %d: %w", next, first, tidings.ErrGap)
 	case next > last+1:
 		return fmt.Errorf("tail from message %d, while the newest is %d: %w", next, last, tidings.ErrGap)
-	case next <= last:
+	}
+	if err := t.b.checkHole(ctx, info, next); err != nil {
+		return err
+	}
+	if next <= last {
 		// A hole, or a consumer near by that lags: the leader has it, or nobody.
 		if _, err := t.b.fromLeader(ctx, next); errors.Is(err, errNoMessage) {
 			if err = t.b.missing(ctx, next); err != nil {

@@ -63,14 +63,9 @@ func (c *Config) Check(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.NATSURL != "" {
-		if err := c.checkNATS(log); err != nil {
-			return err
-		}
-	}
 	hub, err := tidings.New(c.withLog(log))
 	if err != nil {
-		return err
+		return flaggedOption(err)
 	}
 	if err := hub.Close(); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidings-sse/tidings/internal/server"
 )
@@ -35,7 +36,21 @@ func TestWhatServeRefusesIsRefusedByCheck(t *testing.T) {
 		"an absent certificate":   {func(c *server.Config) { c.NATSURL, c.NATSCert, c.NATSKey = servers, absent, absent }, "--nats-cert"},
 		"absent credentials":      {func(c *server.Config) { c.NATSURL, c.NATSCredentials = servers, absent }, "--nats-credentials"},
 		"another scheme":          {func(c *server.Config) { c.NATSURL = "http://127.0.0.1:1" }, "--nats-url"},
-		"two replicas":            {func(c *server.Config) { c.NATSURL, c.NATSReplicas = servers, 2 }, "--nats-replicas"},
+		"two replicas":            {func(c *server.Config) { c.NATSURL, c.NATSReplicas = servers, 2 }, "--nats-replicas is 2: give 1, 3 or 5"},
+		"replicas of nobody":      {func(c *server.Config) { c.NATSReplicas = 1 }, "--nats-replicas need --nats-url"},
+		"a stream of nobody":      {func(c *server.Config) { c.NATSStream, c.DataDir = "s", absent }, "need --nats-url"},
+		"a stream's name":         {func(c *server.Config) { c.NATSURL, c.NATSStream = servers, "a.b" }, "--nats-stream is"},
+		"syncs of memory":         {func(c *server.Config) { c.Sync.Always = true }, "--sync is given without --data-dir"},
+		"the same, as by default": {func(c *server.Config) { c.Sync.Every = time.Second }, "--sync is given without --data-dir"},
+		"two nodes": {func(c *server.Config) {
+			c.DataDir, c.ClusterListen, c.ClusterPeers = absent, "127.0.0.1:1", []string{"127.0.0.1:2"}
+		}, "--cluster-peers names 1 other"},
+		"a peer without a port": {func(c *server.Config) {
+			c.DataDir, c.ClusterListen, c.ClusterPeers = absent, "127.0.0.1:1", []string{"127.0.0.1", "127.0.0.1:3"}
+		}, "--cluster-peers \"127.0.0.1\" is not HOST:PORT"},
+		"no port of the cluster": {func(c *server.Config) { c.DataDir, c.ClusterListen, c.ClusterSecret = absent, "127.0.0.1", "s" }, "--cluster-listen"},
+		"events too large":       {func(c *server.Config) { c.DataDir, c.MaxEventBytes = absent, 64<<20 }, "--max-event-bytes is"},
+		"a long window":          {func(c *server.Config) { c.DataDir, c.HistoryAge = absent, server.Duration(time.Second) }, "--idempotency-window is"},
 	} {
 		cfg := authenticated(t)
 		c.change(cfg)
@@ -45,6 +60,9 @@ func TestWhatServeRefusesIsRefusedByCheck(t *testing.T) {
 		if srv, err := server.New(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s: %v is served", name, srv.Addr())
 		}
+	}
+	if _, err := os.Stat(absent); err == nil {
+		t.Error("a directory was made for a configuration that can't work")
 	}
 	cfg := authenticated(t)
 	cfg.AdminAddr, cfg.NATSURL = ":0", servers

@@ -71,14 +71,14 @@ type Config struct {
 	MaxReplayEvents           Count `group:"limit" env:"TIDINGS_MAX_REPLAY_EVENTS" default:"10000" help:"Events replayed to one stream that resumes. Past it, the client is told of a gap."`
 	MaxReplayBytes            Size  `group:"limit" env:"TIDINGS_MAX_REPLAY_BYTES" default:"16MiB" help:"The same, in bytes."`
 
-	HistoryEvents     Count    `group:"history" env:"TIDINGS_HISTORY_EVENTS" default:"100000" help:"Events kept, to be replayed to clients that resume."`
+	HistoryEvents     Count    `group:"history" env:"TIDINGS_HISTORY_EVENTS" default:"100000" help:"Events kept, to be replayed to clients that resume. In a directory or on NATS, those that were sent at one moment, or in one request, count as one (up to 64 KiB of them): at least so many are kept, and more under load, within the next two."`
 	HistoryBytes      Size     `group:"history" env:"TIDINGS_HISTORY_BYTES" default:"64MiB" help:"The same, in bytes."`
 	HistoryAge        Duration `group:"history" env:"TIDINGS_HISTORY_AGE" default:"24h" help:"The age of the oldest event kept."`
 	HoldBytes         Size     `group:"history" env:"TIDINGS_HOLD_BYTES" default:"32MiB" help:"Of that history, what is held ready for replays, in bytes."`
 	IdempotencyWindow Duration `group:"history" env:"TIDINGS_IDEMPOTENCY_WINDOW" default:"2m" help:"How long an idempotency key is remembered: sent again within it, an event is not sent twice."`
 
 	DataDir       string   `group:"store" env:"TIDINGS_DATA_DIR" placeholder:"DIR" help:"Keep the log in this directory, so that it survives the program. Default: none; it is in memory."`
-	Sync          Sync     `group:"store" env:"TIDINGS_SYNC" default:"1s" help:"How often what was written to it is synced to the disk, which is what a power loss may lose; or always, before each event is acknowledged."`
+	Sync          Sync     `group:"store" env:"TIDINGS_SYNC" placeholder:"TIME" help:"How often what was written to it is synced to the disk, which is what a power loss may lose; or always, before each event is acknowledged. Default: 1s."`
 	ClusterListen string   `group:"store" env:"TIDINGS_CLUSTER_LISTEN" placeholder:"HOST:PORT" help:"Hold the log together with two other nodes, which reach this one here. Needs --data-dir. Default: none."`
 	ClusterPeers  []string `group:"store" env:"TIDINGS_CLUSTER_PEERS" placeholder:"HOST:PORT" help:"What the others listen on. This node may be named, too, so that all have the same list. Repeatable. Default: none."`
 	ClusterSecret string   `group:"store" env:"TIDINGS_CLUSTER_SECRET" placeholder:"WORD" help:"What the nodes show each other; all have the same. It is sent as it is, so the network between them must be trusted. Default: none."`
@@ -88,8 +88,8 @@ type Config struct {
 	NATSCA          string `name:"nats-ca" group:"store" env:"TIDINGS_NATS_CA" placeholder:"FILE" help:"Certificates (PEM) of who signs theirs. Default: none; the system's are used."`
 	NATSCert        string `name:"nats-cert" group:"store" env:"TIDINGS_NATS_CERT" placeholder:"FILE" help:"Certificate (PEM) to show them, with --nats-key. Default: none."`
 	NATSKey         string `name:"nats-key" group:"store" env:"TIDINGS_NATS_KEY" placeholder:"FILE" help:"Key (PEM) of that certificate. Default: none."`
-	NATSStream      string `name:"nats-stream" group:"store" env:"TIDINGS_NATS_STREAM" default:"tidings" help:"The stream that is the log. It is created if need be, and never changed."`
-	NATSReplicas    Count  `name:"nats-replicas" group:"store" env:"TIDINGS_NATS_REPLICAS" default:"1" help:"How many servers hold a copy of it: 1, 3 or 5."`
+	NATSStream      string `name:"nats-stream" group:"store" env:"TIDINGS_NATS_STREAM" placeholder:"NAME" help:"The stream that is the log. It is created if need be, and never changed. Default: tidings."`
+	NATSReplicas    Copies `name:"nats-replicas" group:"store" env:"TIDINGS_NATS_REPLICAS" placeholder:"N" help:"How many servers hold a copy of it: 1, 3 or 5. Default: 1."`
 
 	LogFormat string `group:"log" env:"TIDINGS_LOG_FORMAT" default:"text" enum:"text,json" help:"How the log on stderr is written: text or json."`
 	LogLevel  string `group:"log" env:"TIDINGS_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"The least level that is logged: debug, info, warn or error."`

@@ -55,7 +55,7 @@ func (m *collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the counts.
 func (m *collector) Collect(out chan<- prometheus.Metric) {
-	st := m.s.hub.Stats()
+	st := m.s.hub().Stats()
 	one := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, kind, v, labels...)
 	}
@@ -63,7 +63,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		one(d, prometheus.CounterValue, float64(n), labels...)
 	}
 	ready := 0.0
-	if m.s.hub.Ready() == nil {
+	if m.s.hub().Ready() == nil {
 		ready = 1
 	}
 	one(m.connections, prometheus.GaugeValue, float64(st.Connections))

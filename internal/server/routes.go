@@ -27,16 +27,16 @@ const (
 )
 
 // routes are everything that is served.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes(hub *tidings.Hub) http.Handler {
 	mux := http.NewServeMux()
-	stream := http.Handler(s.hub)
+	stream := http.Handler(hub)
 	if sessions := s.access.sessions; sessions != nil {
-		stream = sessions.Stream(s.hub)
+		stream = sessions.Stream(hub)
 		mux.Handle(streamPath+"/session", bounded(sessions))
 		mux.Handle(streamPath+"/tickets", bounded(sessions))
 	}
 	mux.Handle(streamPath, stream)
-	mux.Handle(streamPath+"/", bounded(s.hub.API()))
+	mux.Handle(streamPath+"/", bounded(hub.API()))
 	mux.Handle("/healthz", reads(s.health))
 	mux.Handle("/readyz", reads(s.ready))
 	hint := fmt.Sprintf("the stream is at %s, and a description of the API at %s/openapi.json", streamPath, streamPath)
@@ -73,7 +73,11 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 
 // ready says whether streams can be served now. A connection that is open already may ask while no other is accepted.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	err := s.hub.Ready()
+	live := s.live.Load()
+	err := live.hub.Ready()
+	if err != nil && live.waits != nil {
+		err = fmt.Errorf("starting: this node waits for its log: %s", live.waits())
+	}
 	if _, failing := s.ln.state(); err == nil && failing != nil {
 		err = fmt.Errorf("connections can't be accepted: %w", failing)
 	}

@@ -13,17 +13,20 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidings-sse/tidings"
+	"github.com/tidings-sse/tidings/natsbroker"
 )
 
 // Server is a server that listens. Create it with [New], and call Run once: it ends what New began.
 type Server struct {
 	cfg    *Config
 	log    *slog.Logger
-	broker tidings.Broker
-	hub    *tidings.Hub
+	opts   *tidings.Options // of the hub, without its parts
+	node   *natsbroker.Node // of a log that waits for other nodes; nil for others
+	live   atomic.Pointer[live]
 	access *access
 	http   *http.Server
 	ln     *listener
@@ -32,6 +35,14 @@ type Server struct {
 
 	openFiles      int // the limit; 0 is unknown
 	maxConnections int // of the hub
+}
+
+// live is the log, the hub on it, and its routes: at first, perhaps, those of a server that waits for its log.
+type live struct {
+	broker tidings.Broker
+	hub    *tidings.Hub
+	routes http.Handler
+	waits  func() string // what it waits for; nil where it doesn't
 }
 
 // Log messages and keys.
@@ -123,13 +134,13 @@ func (s *Server) open(ctx, background context.Context, door *door, front *proxie
 	if err != nil {
 		return err
 	}
-	opts := cfg.options()
-	s.fit(opts)
+	s.opts = cfg.options()
+	s.fit(s.opts)
 	s.ln = newListener(ln, s.openFiles, log)
-	if err := s.openHub(ctx, opts); err != nil {
+	if err := s.openHub(ctx); err != nil {
 		return errors.Join(err, s.ln.Close())
 	}
-	door.behind(s.routes())
+	door.behind(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.live.Load().routes.ServeHTTP(w, r) }))
 	front.next = door
 	s.http = s.newHTTPServer(front)
 	s.http.TLSConfig = tlsConfig
@@ -137,7 +148,7 @@ func (s *Server) open(ctx, background context.Context, door *door, front *proxie
 }
 
 // openHub opens the operators' address, the log, and the hub on it.
-func (s *Server) openHub(ctx context.Context, opts *tidings.Options) (err error) {
+func (s *Server) openHub(ctx context.Context) (err error) {
 	if s.cfg.AdminAddr != "" {
 		if s.admin, err = newAdmin(ctx, s); err != nil {
 			return err
@@ -146,17 +157,47 @@ func (s *Server) openHub(ctx context.Context, opts *tidings.Options) (err error)
 	if s.cfg.isOpenCluster() {
 		s.log.Warn(logCluster, keyAddr, s.cfg.ClusterListen)
 	}
-	if s.broker, err = s.cfg.openLog(ctx, s.log); err == nil {
-		opts.Broker, opts.Authorizer, opts.Logger = s.broker, s.access.authorizer, s.log
-		if s.hub, err = tidings.New(opts); err != nil {
-			err = errors.Join(err, s.broker.Close())
-		}
-	}
-	if err != nil && s.admin != nil {
+	if err = s.openLog(ctx); err != nil && s.admin != nil {
 		err = errors.Join(err, s.admin.stop(false))
 	}
 	return err
 }
+
+// openLog opens the log, or begins to: one that is held with other nodes is there when they are, and Run waits for it.
+func (s *Server) openLog(ctx context.Context) (err error) {
+	if s.cfg.ClusterListen == "" {
+		broker, err := s.cfg.openLog(ctx, s.log)
+		if err != nil {
+			return err
+		}
+		return s.serveLog(broker, nil)
+	}
+	if s.node, err = s.cfg.startNode(s.log); err != nil {
+		return err
+	}
+	if err := s.serveLog(notYet{s.node.Waits}, s.node.Waits); err != nil {
+		return errors.Join(err, s.node.Close())
+	}
+	return nil
+}
+
+// serveLog puts a hub on a log, which it closes where it can't. waits is what is waited for instead of the log.
+func (s *Server) serveLog(broker tidings.Broker, waits func() string) error {
+	o := *s.opts
+	o.Broker, o.Authorizer, o.Logger = broker, s.access.authorizer, s.log
+	if waits != nil {
+		o.Logger = slog.New(troubleOnly{s.log.Handler()})
+	}
+	hub, err := tidings.New(&o)
+	if err != nil {
+		return errors.Join(flaggedOption(err), broker.Close())
+	}
+	s.live.Store(&live{broker, hub, s.routes(hub), waits})
+	return nil
+}
+
+// hub is the one that serves now.
+func (s *Server) hub() *tidings.Hub { return s.live.Load().hub }
 
 func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 	var protocols http.Protocols
@@ -231,7 +272,7 @@ func (s *Server) Run(ctx context.Context) error {
 	memory, stopMemory := context.WithCancel(context.Background())
 	var keepers sync.WaitGroup
 	keepers.Go(func() {
-		warm(memory, s.hub.Ready)
+		warm(memory, func() error { return s.hub().Ready() })
 		trim(memory)
 	})
 	defer keepers.Wait()
@@ -243,16 +284,39 @@ func (s *Server) Run(ctx context.Context) error {
 		go s.admin.run()
 	}
 	defer s.stop()
-	select {
-	case err := <-served:
-		return errors.Join(fmt.Errorf("can't serve on %s any more: %w", s.ln.Addr(), err), s.hub.Close(), s.closeParts())
-	case <-ctx.Done():
+	err := s.await(ctx, served)
+	if err != nil {
+		return errors.Join(err, s.hub().Close(), s.closeParts())
 	}
 	s.log.Info(logStopping, keyWindow, s.cfg.DrainWindow.String())
-	err := errors.Join(s.drain(), s.closeParts())
+	err = errors.Join(s.drain(), s.closeParts())
 	<-served
 	s.log.Info(logStopped)
 	return err
+}
+
+// await opens the log where that has to wait, and returns when ctx ends, or with what keeps the server from serving.
+func (s *Server) await(ctx context.Context, served chan error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	opened := make(chan error, 1) // so that it can end before it is asked for
+	var opening sync.WaitGroup
+	if s.node != nil {
+		opening.Go(func() {
+			if err := s.openWaiting(ctx); err != nil {
+				opened <- err
+			}
+		})
+	}
+	defer opening.Wait()
+	defer cancel()
+	select {
+	case err := <-served:
+		return fmt.Errorf("can't serve on %s any more: %w", s.ln.Addr(), err)
+	case err := <-opened:
+		return errors.Join(err, s.http.Close())
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // serve accepts connections until the server is shut down.
@@ -265,7 +329,7 @@ func (s *Server) serve() error {
 
 // closeParts ends what is behind the hub, and beside it.
 func (s *Server) closeParts() error {
-	err := errors.Join(s.access.close(), s.broker.Close())
+	err := errors.Join(s.access.close(), s.live.Load().broker.Close())
 	if s.admin != nil {
 		err = errors.Join(err, s.admin.stop(true))
 	}
@@ -277,7 +341,7 @@ func (s *Server) closeParts() error {
 func (s *Server) drain() error {
 	drain, cancel := context.WithTimeout(context.Background(), time.Duration(s.cfg.DrainWindow)+drainSlack)
 	defer cancel()
-	err := s.hub.Shutdown(drain)
+	err := s.hub().Shutdown(drain)
 	if err != nil {
 		err = fmt.Errorf("streams were cut: %w", err)
 	}

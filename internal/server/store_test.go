@@ -3,7 +3,9 @@ package server_test
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +15,15 @@ import (
 )
 
 func TestWhereEventsAreKeptIsCheckedInTheWordsOfTheFlags(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
 	for name, c := range map[string]struct {
 		change func(*server.Config)
 		want   string
@@ -25,6 +36,11 @@ func TestWhereEventsAreKeptIsCheckedInTheWordsOfTheFlags(t *testing.T) {
 		"half a pair":            {func(c *server.Config) { c.NATSURL, c.NATSCert = "nats://h", "f" }, "--nats-cert and --nats-key"},
 		"an absent authority":    {func(c *server.Config) { c.NATSURL, c.NATSCA = "nats://h", "absent" }, "--nats-ca"},
 		"nobody there":           {func(c *server.Config) { c.NATSURL = "nats://127.0.0.1:1" }, "no NATS server answers"},
+		"a disk too small":       {func(c *server.Config) { c.DataDir, c.HistoryBytes = t.TempDir(), 1<<60 }, "--history-bytes is"},
+		"nowhere to write":       {func(c *server.Config) { c.DataDir = filepath.Join(file, "log") }, "--data-dir is"},
+		"a port that is taken": {func(c *server.Config) {
+			c.DataDir, c.ClusterListen, c.ClusterPeers = t.TempDir(), ln.Addr().String(), []string{"127.0.0.1:1", "127.0.0.1:2"}
+		}, "--cluster-listen is " + ln.Addr().String()},
 	} {
 		cfg := config(t)
 		c.change(cfg)
@@ -36,7 +52,7 @@ func TestWhereEventsAreKeptIsCheckedInTheWordsOfTheFlags(t *testing.T) {
 }
 
 func TestSyncIsATimeOrAlways(t *testing.T) {
-	for text, want := range map[string]server.Sync{"1s": {Every: time.Second}, "always": {Always: true}} {
+	for text, want := range map[string]server.Sync{"1s": {Every: time.Second}, "always": {Always: true}, "": {}} {
 		var s server.Sync
 		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
 			t.Errorf("%s: %+v, %v", text, s, err)

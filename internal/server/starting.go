@@ -1,0 +1,68 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/tidings-sse/tidings"
+)
+
+// A log that three nodes hold together is there when two of them are. Until then this node answers: it is alive, it isn't
+// ready, and for everything else it is a hub that is still reading its log.
+
+// notYet is the log until there is one.
+type notYet struct{ waits func() string }
+
+var _ tidings.Broker = notYet{}
+
+// State tells of one record, which never comes: a hub that has not read what its log held at the start serves no stream.
+func (notYet) State(context.Context) (tidings.State, error) {
+	return tidings.State{Epoch: "starting", Last: tidings.Position{Hi: 1}, Time: time.Now()}, nil
+}
+
+// Append stores nothing.
+func (b notYet) Append(context.Context, []tidings.Record) ([]tidings.Appended, error) {
+	return nil, fmt.Errorf("%w: this node has just been started, and waits for its log: %s (%w)", tidings.ErrUnavailable, b.waits(), tidings.ErrNotStored)
+}
+
+// Tail waits.
+func (notYet) Tail(ctx context.Context, _ tidings.Position, _ func([]tidings.Record) error) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// Read has nothing.
+func (notYet) Read(context.Context, tidings.Position, tidings.Position) iter.Seq2[tidings.Record, error] {
+	return func(yield func(tidings.Record, error) bool) { yield(tidings.Record{}, tidings.ErrUnavailable) }
+}
+
+// Close has nothing to close.
+func (notYet) Close() error { return nil }
+
+// openWaiting opens the log of the node that was started, however long that takes, and puts a hub on it in the place of the
+// one that serves nothing. Where ctx ends first, nothing is wrong.
+func (s *Server) openWaiting(ctx context.Context) error {
+	broker, err := s.node.Open(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("the log can't be opened: %w", flaggedOption(err))
+	}
+	before := s.hub()
+	if err := s.serveLog(broker, nil); err != nil {
+		return err
+	}
+	return before.Close() // what it is still refusing
+}
+
+// troubleOnly passes on warnings and errors: the hub that serves nothing has nothing else to say.
+type troubleOnly struct{ slog.Handler }
+
+// Enabled reports whether it is one.
+func (h troubleOnly) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && h.Handler.Enabled(ctx, l)
+}
