@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -191,6 +192,22 @@ func TestARemoteSaysNotStoredOnlyWhenEveryTryWas(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestARemoteThatSpeaksPlainlyToTLSSaysSo(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	remote, err := tidings.NewRemote(strings.Replace(srv.URL, "https:", "http:", 1)+"/api/sse", &tidings.RemoteOptions{Client: &http.Client{Transport: transport}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.Broadcast(t.Context(), "x", 1); err == nil || !strings.Contains(err.Error(), "the server speaks TLS: write https:// in its URL") || !errors.Is(err, tidings.ErrNotStored) {
+		t.Errorf("got %v", err)
 	}
 }
 
