@@ -23,10 +23,10 @@ type flooded struct {
 	Processors        time.Duration
 }
 
-// startFlooder floods for three quarters of a phase, so that its end is part of it.
-func startFlooder(t *testing.T, addr string, what flood, phase time.Duration, token string) *flooder {
+// startFlooder floods for so long.
+func startFlooder(t *testing.T, addr string, what flood, lasts time.Duration, token string) *flooder {
 	t.Helper()
-	f := &flooder{cmd: exec.Command(flooderProgram.built(t), "-addr", addr, "-kind", what.kind, "-n", strconv.Itoa(what.n), "-for", (phase * 3 / 4).String(), "-token", token)}
+	f := &flooder{cmd: exec.Command(flooderProgram.built(t), "-addr", addr, "-kind", what.kind, "-n", strconv.Itoa(what.n), "-for", lasts.String(), "-token", token)}
 	f.cmd.Stdout, f.cmd.Stderr = &f.stdout, &f.stderr
 	if err := f.cmd.Start(); err != nil {
 		t.Fatal(err)

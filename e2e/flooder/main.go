@@ -78,7 +78,7 @@ func (f *flood) run(kind string, lasts time.Duration) error {
 	case "slow":
 		f.slow(ctx)
 	case "silent":
-		f.silent(ctx, lasts/2)
+		f.silent(lasts / 2)
 	default:
 		return fmt.Errorf("-kind %q is none of tokens, oversized, slow and silent", kind)
 	}
@@ -209,10 +209,14 @@ func (f *flood) slow(ctx context.Context) {
 	}
 }
 
-// silent connects and says nothing.
-func (f *flood) silent(ctx context.Context, over time.Duration) {
+// silent connects, over a time at the shortest, and says nothing for as long again. However long it takes to connect where
+// processors are scarce, it connects as often as it should.
+func (f *flood) silent(over time.Duration) {
+	const most = time.Minute
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
 	conns := f.open(ctx, over)
-	<-ctx.Done()
+	time.Sleep(over)
 	for _, conn := range conns {
 		if ended(conn) {
 			f.cut.Add(1)
