@@ -108,6 +108,7 @@ func TestAFloodOfTheUnauthenticatedEndsNoLiveStream(t *testing.T) {
 		t.Skip("SKIPPED: what a process uses is read from /proc, which is Linux: run it there")
 	}
 	size := floodingOf(os.Getenv(floodEnv))
+	flooderProgram.built(t) // before anything is measured
 	r := &floodRig{p: run(t, "--jwt-secret", doorSecret, "--api-key", doorKey, "--log-level", "error")}
 	f := &front{program: r.p, life: time.Hour}
 	forged := f.token(t)
