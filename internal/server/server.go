@@ -75,7 +75,7 @@ const (
 	idleWithin       = 2 * time.Minute  // between two requests of one connection
 	finishWithin     = 5 * time.Second  // for requests that are answered when the server stops; streams have the drain window
 	drainSlack       = 10 * time.Second // what ending a stream may take, beyond the drain window
-	baseHeaderBytes  = 32 << 10         // of a request's header, without topics: a token, or a cookie that is one, has 16 KiB at most
+	baseHeaderBytes  = 32 << 10         // of a request's header, without topics: a token has 16 KiB at most, a cookie 4
 	topicHeaderBytes = 3*256 + 7        // of one topic in a query: percent-encoded, with "&topic="
 )
 
