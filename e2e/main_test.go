@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) {
 	pebble := goleak.IgnoreAnyFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks") // an authority has no end
 	goleak.VerifyTestMain(m, pebble, goleak.Cleanup(func(code int) {
-		for _, b := range []*binary{&program, &flooderProgram} {
+		for _, b := range []*binary{&program, &flooderProgram, &browserExample} {
 			if err := b.remove(); err != nil {
 				fmt.Fprintln(os.Stderr, "e2e: removing a program:", err)
 				code = max(code, 1)

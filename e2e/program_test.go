@@ -26,6 +26,7 @@ import (
 var (
 	program        = binary{source: "../cmd/tidings"} // as it is shipped
 	flooderProgram = binary{source: "./flooder"}
+	browserExample = binary{source: "../examples/browser"}
 )
 
 type binary struct {
