@@ -100,7 +100,7 @@ func (c *Config) checkNATS(log *slog.Logger) error {
 		return err
 	}
 	err = o.Check()
-	flags := map[string]string{"URL": "--nats-url: ", "CredentialsFile": "--nats-credentials: ", "Replicas": "--nats-replicas: ", "Stream": "--nats-stream: "}
+	flags := map[string]string{"URL": "--nats-url: ", "CredentialsFile": "--nats-credentials: ", "Replicas": "--nats-replicas: ", "Stream": "--nats-stream: "} // #nosec G101 -- they are names of flags
 	if invalid, ok := errors.AsType[*tidings.InvalidError](err); ok {
 		return fmt.Errorf("%s%w", flags[invalid.Field], err)
 	}
