@@ -55,7 +55,7 @@ func TestPastTheirBoundSilentConnectionsAreClosedTheOldestFirstAfterHalfASecond(
 		if got := closed(); got != nil {
 			t.Fatalf("%v were closed before their time", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		conns[1].speaks = true                            // a handshake that is under way
 		u.State(conns[2], http.StateActive)               // a request
 		u.State(&quiet{}, http.StateClosed)               // one that it never knew
