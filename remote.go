@@ -160,6 +160,9 @@ func problemFrom(status int, answer []byte) *Problem {
 		if status < 500 {
 			p.Type = problemInvalid
 		}
+		if status == http.StatusBadRequest && bytes.Contains(bytes.ToUpper(answer), []byte("HTTPS")) { // as net/http and nginx say it
+			p.Detail, p.Hint = "the server speaks TLS", "write https:// in its URL"
+		}
 	}
 	p.Status = status
 	return p.titled()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -210,6 +211,22 @@ func TestARemoteThatCantKnowWhatBecameOfAnEventSaysHowToSettleIt(t *testing.T) {
 			t.Errorf("the error says both: %v", err)
 		}
 	})
+}
+
+func TestARemoteThatSpeaksPlainlyToTLSSaysSo(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	remote, err := tidings.NewRemote(strings.Replace(srv.URL, "https:", "http:", 1)+"/api/sse", &tidings.RemoteOptions{Client: &http.Client{Transport: transport}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.Broadcast(t.Context(), "x", 1); err == nil || !strings.Contains(err.Error(), "the server speaks TLS: write https:// in its URL") || !errors.Is(err, tidings.ErrNotStored) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestARemoteStopsWithItsContext(t *testing.T) {

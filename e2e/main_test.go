@@ -13,9 +13,11 @@ import (
 func TestMain(m *testing.M) {
 	pebble := goleak.IgnoreAnyFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks") // an authority has no end
 	goleak.VerifyTestMain(m, pebble, goleak.Cleanup(func(code int) {
-		if err := program.remove(); err != nil {
-			fmt.Fprintln(os.Stderr, "e2e: removing the program:", err)
-			code = max(code, 1)
+		for _, b := range []*binary{&program, &flooderProgram, &browserExample} {
+			if err := b.remove(); err != nil {
+				fmt.Fprintln(os.Stderr, "e2e: removing a program:", err)
+				code = max(code, 1)
+			}
 		}
 		os.Exit(code)
 	}))

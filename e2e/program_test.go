@@ -22,14 +22,19 @@ import (
 	"github.com/tidings-sse/tidings/sse"
 )
 
-// program is the program as it is shipped, built once for the tests that run it.
-var program binary
+// Programs that are built once for the tests that run them.
+var (
+	program        = binary{source: "../cmd/tidings"} // as it is shipped
+	flooderProgram = binary{source: "./flooder"}
+	browserExample = binary{source: "../examples/browser"}
+)
 
 type binary struct {
-	once sync.Once
-	dir  string
-	path string
-	err  error
+	source string // its package, from here
+	once   sync.Once
+	dir    string
+	path   string
+	err    error
 }
 
 // built returns the path of the program.
@@ -39,9 +44,9 @@ func (b *binary) built(t testing.TB) string {
 		if b.dir, b.err = os.MkdirTemp("", "tidings-e2e-"); b.err != nil {
 			return
 		}
-		b.path = filepath.Join(b.dir, "tidings")
-		if out, err := exec.Command("go", "build", "-o", b.path, "../cmd/tidings").CombinedOutput(); err != nil {
-			b.err = fmt.Errorf("building the program: %w\n%s", err, out)
+		b.path = filepath.Join(b.dir, filepath.Base(b.source))
+		if out, err := exec.Command("go", "build", "-o", b.path, b.source).CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("building %s: %w\n%s", b.source, err, out)
 		}
 	})
 	if b.err != nil {

@@ -19,7 +19,10 @@ import (
 )
 
 type benchCmd struct {
-	remote `embed:""`
+	remote     `embed:""`
+	credential `embed:""`
+
+	APIKey string `name:"api-key" env:"TIDINGS_API_KEY" placeholder:"[NAME:]KEY" help:"The API key that events are sent to --url with. The first one, if the variable has several. Default: the token."`
 
 	Stream      string       `group:"streams" placeholder:"URL" help:"The streams' URL at a server that is not Tidings. {n} in it is the connection's number from 0, {user} and {topic} are the numbers of its user and its topic. Default: Tidings' own, at --url, with clientId=c{n}, userId=u{user}, topic=t{topic}."`
 	Connections server.Count `group:"streams" short:"n" default:"100" help:"How many streams to open."`
@@ -68,6 +71,12 @@ Against Tidings, 1000 streams with 50 broadcasts a second:
 
   tidings serve
   tidings bench -n 1000 --rate 50
+
+Where the server asks who is there, all streams have the token's user, and the API key sends. Who has a token may not listen as others, so events are for everyone, or for topics that the token names:
+
+  TIDINGS_TOKEN="$(tidings token mint --user bob --topic 't*')" tidings bench --api-key ... --topics 10 --mix broadcast=1,topic=1
+
+The credentials are presented at --url only: what another server needs goes into --header and --publish-header.
 
 Against nginx with Nchan, where "location /sub { nchan_subscriber eventsource; nchan_channel_id $arg_id; }" and "location /pub { nchan_publisher; nchan_channel_id $arg_id; }" are in the configuration:
 
@@ -148,11 +157,42 @@ func (c *benchCmd) streams() (load.Config, error) {
 		if err != nil {
 			return cfg, err
 		}
-		cfg.URL = base + "?clientId=c{n}&userId=u{user}&topic=t{topic}"
+		cfg.URL = base + c.query()
 	}
 	var err error
-	cfg.Header, err = headerOf("header", c.Header)
+	if cfg.RootCAs, err = c.roots(); err != nil {
+		return cfg, err
+	}
+	if cfg.Header, err = headerOf("header", c.Header); err == nil && c.Stream == "" {
+		c.present(cfg.Header)
+	}
 	return cfg, err
+}
+
+// query returns who the streams at --url are. With a token they are its user's.
+func (c *benchCmd) query() string {
+	switch {
+	case c.Token == "":
+		return "?clientId=c{n}&userId=u{user}&topic=t{topic}"
+	case strings.Contains(c.Mix, load.ToTopic.String()):
+		return "?clientId=c{n}&topic=t{topic}"
+	}
+	return "?clientId=c{n}"
+}
+
+// sender returns what events are sent to --url with.
+func (c *benchCmd) sender() (credential, error) {
+	key, _, _ := strings.Cut(strings.TrimSpace(c.APIKey), " ")
+	if name, rest, named := strings.Cut(key, ":"); named {
+		if name == "sha256" || strings.HasPrefix(rest, "sha256:") {
+			return credential{}, errors.New("--api-key is a key's hash, which is for the server: give the key itself")
+		}
+		key = rest
+	}
+	if key == "" {
+		return c.credential, nil
+	}
+	return credential{Token: key}, nil
 }
 
 // headerOf reads lines of a header.
@@ -187,7 +227,21 @@ func (c *benchCmd) schedule() (*load.PublishConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Stream == "" && c.Token != "" && mix[load.ToUser]+mix[load.ToClient] > 0 {
+		return nil, fmt.Errorf("--mix %s: with a token all streams are its user's: give broadcast and topic only", c.Mix)
+	}
 	head, err := headerOf("publish-header", c.PublishHeader)
+	if err != nil {
+		return nil, err
+	}
+	if c.Publish == "" {
+		by, err := c.sender()
+		if err != nil {
+			return nil, err
+		}
+		by.present(head)
+	}
+	roots, err := c.roots()
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +252,7 @@ func (c *benchCmd) schedule() (*load.PublishConfig, error) {
 	p := &load.PublishConfig{
 		URL: target, Method: c.PublishMethod, Body: body, Header: head, Batch: int(c.Batch), Rate: c.Rate, Duration: time.Duration(c.Duration),
 		Publishers: int(c.Publishers), Mix: mix, Clients: int(c.Connections), Users: users, Topics: int(c.Topics), Size: int(c.Size),
-		InsecureSkipVerify: c.SkipVerify, Sent: new(atomic.Int64),
+		InsecureSkipVerify: c.SkipVerify, RootCAs: roots, Sent: new(atomic.Int64),
 	}
 	return p, flagged(p.Check(), map[string]string{
 		"URL": "publish", "Rate": "rate", "Publishers": "publishers", "Batch": "batch", "Body": "publish-body", "Mix": "mix", "Size": "size", "Clients": "connections", "Users": "users", "Topics": "topics",
@@ -311,7 +365,11 @@ func (c *benchCmd) measure(ctx context.Context, p *plan, ledger *load.Ledger, sh
 	r := p.client.Report(ledger)
 	r.Publish = published
 	if published != nil && published.Sent == 0 && len(published.Errors) > 0 {
-		return r, fmt.Errorf("no event could be published: %s", kindsOf(published.Errors))
+		why := ""
+		if c.Publish == "" && published.Errors["status 401"]+published.Errors["status 403"] > 0 {
+			why = "; give a key that may send with --api-key or TIDINGS_API_KEY"
+		}
+		return r, fmt.Errorf("no event could be published: %s%s", kindsOf(published.Errors), why)
 	}
 	return r, stormErr
 }
@@ -321,6 +379,12 @@ func (c *benchCmd) whyNot(r *load.Report) string {
 	switch {
 	case r.ConnectErrors["connection refused"] > 0:
 		return fmt.Sprintf("; nothing listens there: start the server (tidings serve), or name another with --%s", c.flagOf("stream"))
+	case c.Stream == "" && r.ConnectErrors["status 401"] > 0:
+		return "; give a token with --token or TIDINGS_TOKEN: tidings token mint makes one"
+	case c.Stream == "" && r.ConnectErrors["status 403"] > 0:
+		return "; what the streams listen to is not the token's: see tidings bench --help"
+	case r.ConnectErrors["status 400"] > 0:
+		return fmt.Sprintf("; if the server speaks TLS, write https:// in --%s", c.flagOf("stream"))
 	case r.ConnectErrors["not an event stream"] > 0:
 		return fmt.Sprintf("; is --%s the URL of a stream?", c.flagOf("stream"))
 	}

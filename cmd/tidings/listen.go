@@ -48,6 +48,9 @@ It reconnects and resumes as a browser does. It exits with 0 when it has got its
 func (c *listenCmd) Validate() error {
 	_, err := c.address()
 	if err == nil {
+		_, err = c.roots()
+	}
+	if err == nil {
 		_, err = given("last-event-id", c.LastEventID)
 	}
 	return err
@@ -100,7 +103,10 @@ func (c *listenCmd) Run(p *program) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(c.For), errElapsed)
 		defer cancel()
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport, err := c.transport()
+	if err != nil {
+		return err
+	}
 	transport.DisableCompression = true // nothing may hold an event back
 	defer transport.CloseIdleConnections()
 	l := &listening{
@@ -209,9 +215,17 @@ func (l *listening) connect(ctx context.Context) (alive bool, err error) {
 	}
 	defer res.Body.Close()
 	if err := checkAnswer(res); err != nil {
-		return false, err
+		return false, l.refused(err)
 	}
 	return true, causeOr(ctx, l.read(watched{res.Body, silence, time.Duration(l.cmd.Timeout)}))
+}
+
+// refused says what to do about an answer that is not a stream.
+func (l *listening) refused(err error) error {
+	if final, ok := errors.AsType[finalError](err); ok {
+		return finalError{l.cmd.explain(final.error)}
+	}
+	return err
 }
 
 // causeOr returns why the context ended, if it has, and else err.

@@ -42,11 +42,25 @@ func report(stderr io.Writer, err error) int {
 		return exitOK
 	}
 	fmt.Fprintf(stderr, "tidings: %s\n", strings.TrimPrefix(err.Error(), "tidings: "))
-	if _, usage := errors.AsType[*kong.ParseError](err); usage {
-		fmt.Fprintln(stderr, "tidings --help says more.")
+	if usage, ok := errors.AsType[*kong.ParseError](err); ok {
+		fmt.Fprintf(stderr, "%s --help says more.\n", commandOf(usage.Context))
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// commandOf returns the command that a line names as far as it does, as it is typed.
+func commandOf(ctx *kong.Context) string {
+	name := "tidings"
+	if ctx == nil {
+		return name
+	}
+	for _, p := range ctx.Path {
+		if p.Command != nil {
+			name += " " + p.Command.Name
+		}
+	}
+	return name
 }
 
 // cli is the command line.
@@ -101,7 +115,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return fmt.Errorf("the argument %q is not valid UTF-8", arg)
 		}
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(joinNegatives(parser.Model.Node, args))
 	switch {
 	case helped: // and nothing else, whatever the rest of the line says
 		return nil

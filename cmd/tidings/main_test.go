@@ -27,6 +27,7 @@ const asProgram = "TIDINGS_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		_ = os.Unsetenv(asProgram) // it is no variable of the program
 		main()
 		return
 	}

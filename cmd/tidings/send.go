@@ -55,6 +55,9 @@ func (c *sendCmd) Validate() error {
 	if _, err := c.stream(); err != nil {
 		return err
 	}
+	if _, err := c.roots(); err != nil {
+		return err
+	}
 	e, err := c.event()
 	if err != nil {
 		return err
@@ -109,7 +112,10 @@ func (c *sendCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport, err := c.transport()
+	if err != nil {
+		return err
+	}
 	defer transport.CloseIdleConnections()
 	if c.NDJSON {
 		return c.explain(c.sendLines(p, &http.Client{Transport: transport}, base+"/send"))

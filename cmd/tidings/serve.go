@@ -17,7 +17,7 @@ type serveCmd struct {
 
 // Help is shown under the summary.
 func (serveCmd) Help() string {
-	return `Lengths of time are written like 30s, 1m30s or 500ms; sizes like 64MiB, 1MB or 65536 (bytes). What stands behind a flag's = is its default.
+	return `Each flag has a variable, its name in capitals after TIDINGS_: --max-topics is TIDINGS_MAX_TOPICS. One that is misspelt is an error. Lengths of time are written like 30s, 1m30s or 500ms; sizes like 64MiB, 1MB or 65536 (bytes). What stands behind a flag's = is its default.
 
 Without authentication it listens on loopback only, and refuses what comes through a proxy, from other sites' pages, or by a name that isn't its own. To be reached by others, it needs to know who they are:
 

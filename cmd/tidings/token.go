@@ -41,6 +41,31 @@ func (mintCmd) Help() string {
 The claims have their usual names (sub, sid, topics, send). It is for trying out and for scripts: a back end signs tokens by itself, with the JWT library of its language.`
 }
 
+// Validate refuses rights that would be to nothing.
+func (c *mintCmd) Validate() error {
+	for _, topic := range c.Topic {
+		if err := checkPattern("--topic", topic); err != nil {
+			return err
+		}
+	}
+	for _, to := range c.Send {
+		if topic, ok := strings.CutPrefix(to, "topic:"); ok {
+			if err := checkPattern("--send "+to, topic); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkPattern refuses a pattern of topics whose * is not at its end: there it would be a part of the name.
+func checkPattern(flag, pattern string) error {
+	if at := strings.IndexByte(pattern, '*'); at >= 0 && at < len(pattern)-1 {
+		return fmt.Errorf("%s: %q has a * that is not at its end: write the topic exactly, or as %q", flag, pattern, pattern[:at+1])
+	}
+	return nil
+}
+
 // Run prints the token.
 func (c *mintCmd) Run(p *program) error {
 	now := time.Now()

@@ -1,5 +1,5 @@
 // Command browser shows the ways in which a page can carry a token: as a cookie, as a ticket and in a header. Run it and
-// open http://localhost:8083.
+// open the page that it names, http://localhost:8083 where -addr says nothing else.
 package main
 
 import (
@@ -7,7 +7,10 @@ import (
 	"crypto/rand"
 	"embed"
 	"encoding/json"
+	"flag"
+	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os/signal"
 	"syscall"
@@ -63,7 +66,7 @@ func newHandler(life time.Duration) (http.Handler, *tidings.Hub, error) {
 // secured lets a page load what is this server's own, and nothing else.
 func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'")
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)
@@ -71,13 +74,20 @@ func secured(next http.Handler) http.Handler {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8083", "where to listen, on loopback; port 0 takes a free one")
+	flag.Parse()
 	handler, hub, err := newHandler(tokenLife)
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Addr: "127.0.0.1:8083", Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	ln, err := net.Listen("tcp", *addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("Open http://localhost:%d\n", ln.Addr().(*net.TCPAddr).Port) // as localhost, so that the cookie, which is Secure, is kept
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	go func() { log.Print(server.ListenAndServe()); stop() }()
+	go func() { log.Print(server.Serve(ln)); stop() }()
 	<-ctx.Done()
 	log.Println("stopped:", hub.Shutdown(context.Background()), server.Shutdown(context.Background())) // in this order
 }

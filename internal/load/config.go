@@ -1,6 +1,7 @@
 package load
 
 import (
+	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"time"
@@ -35,6 +36,8 @@ type Config struct {
 	StreamsPerConnection int
 	// InsecureSkipVerify accepts any certificate of an https:// server.
 	InsecureSkipVerify bool
+	// RootCAs are who must have signed the certificate of an https:// server. Nil is the system's.
+	RootCAs *x509.CertPool
 	// Portable uses net/http also where event loops would do.
 	Portable bool
 

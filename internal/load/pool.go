@@ -56,7 +56,7 @@ func newPool(s *shard, server netip.AddrPort) *pool {
 		t := &http.Transport{
 			DialContext:        dial,
 			DisableCompression: true,
-			TLSClientConfig:    &tls.Config{InsecureSkipVerify: cfg.InsecureSkipVerify},
+			TLSClientConfig:    &tls.Config{InsecureSkipVerify: cfg.InsecureSkipVerify, RootCAs: cfg.RootCAs},
 			Protocols:          &http.Protocols{},
 			// Streams that open at once would otherwise each make a connection; HTTP1 has one for each anyway.
 			MaxConnsPerHost: connsOf(cfg.Protocol),

@@ -3,6 +3,7 @@ package load
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"math"
 	"net/http"
@@ -42,6 +43,8 @@ type PublishConfig struct {
 	Seed uint64
 	// InsecureSkipVerify accepts any certificate.
 	InsecureSkipVerify bool
+	// RootCAs are who must have signed the server's. Nil is the system's.
+	RootCAs *x509.CertPool
 	// Sent, if set, is where the number of events that the server took is kept meanwhile.
 	Sent *atomic.Int64
 }

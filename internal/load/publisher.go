@@ -56,7 +56,7 @@ func newPublisher(cfg *PublishConfig, number int, ledger *Ledger, start time.Tim
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy = nil // it would be measured as well
 	t.DisableCompression = true
-	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: cfg.InsecureSkipVerify}
+	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: cfg.InsecureSkipVerify, RootCAs: cfg.RootCAs}
 	t.ForceAttemptHTTP2 = false
 	p.client = &http.Client{Transport: t}
 	return p

@@ -27,7 +27,7 @@ const within = 60 * time.Second
 func Binary(t testing.TB, into string) string {
 	t.Helper()
 	bin := filepath.Join(into, "nats-server")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil { // #nosec G204 -- a test names the directory
 		t.Fatalf("building nats-server: %v\n%s", err, out)
 	}
 	return bin
@@ -90,7 +90,7 @@ func (s *Server) Run() {
 	if s.cmd != nil {
 		s.t.Fatal("the NATS server is running already")
 	}
-	s.cmd = exec.Command(s.bin, s.args...)
+	s.cmd = exec.Command(s.bin, s.args...) // #nosec G204 -- a test starts the server that it has built
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r, w := io.Pipe()
 	s.cmd.Stderr = w

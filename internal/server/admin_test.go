@@ -87,7 +87,7 @@ func TestMetricsAndProfilesAreOnAnAddressOfTheirOwn(t *testing.T) {
 	r.get(t, "/api/sse?userId=bob", "Authorization: Bearer "+mint(t, nil))
 	status, body := get("/metrics", "", "")
 	for _, line := range []string{
-		"tidings_connections 0", "tidings_ready 1", `tidings_refused_total{reason="forbidden"} 1`, "tidings_sent_total 0", "go_goroutines ", "tidings_accept_failures_total 0", "tidings_max_connections ",
+		"tidings_connections 0", "tidings_ready 1", `tidings_refused_total{reason="forbidden"} 1`, "tidings_sent_total 0", "go_goroutines ", "tidings_accept_failures_total 0", "tidings_silent_closed_total 0", "tidings_max_connections ",
 	} {
 		if status != http.StatusOK || !strings.Contains(body, "\n"+line) {
 			t.Errorf("%d, without %s:\n%s", status, line, body)

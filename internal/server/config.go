@@ -62,6 +62,7 @@ type Config struct {
 	MaxConnectionsPerUser     Bound `group:"limit" env:"TIDINGS_MAX_CONNECTIONS_PER_USER" default:"0" help:"The same, of one user. 0 is no bound."`
 	MaxConnectionsPerIP       Bound `group:"limit" env:"TIDINGS_MAX_CONNECTIONS_PER_IP" default:"0" help:"The same, of one IPv4 address or IPv6 /64 network, as the TCP connection has it, or as a trusted proxy says. 0 is no bound."`
 	MaxConnectsPerSecondPerIP Bound `group:"limit" env:"TIDINGS_MAX_CONNECTS_PER_SECOND_PER_IP" name:"max-connects-per-second-per-ip" default:"0" help:"Tries to open a stream a second, of one such address, whatever comes of them. 0 is no bound."`
+	MaxSilentConnections      Count `group:"limit" env:"TIDINGS_MAX_SILENT_CONNECTIONS" default:"1024" help:"Connections on which nothing was ever said. Past it, those that have been so for half a second are closed, the oldest first. Known on Linux only."`
 	MaxSendsPerSecond         Bound `group:"limit" env:"TIDINGS_MAX_SENDS_PER_SECOND" default:"0" help:"Events a second that one API key or user sends. 0 is no bound."`
 	MaxTopics                 Count `group:"limit" env:"TIDINGS_MAX_TOPICS" default:"100" help:"Topics of one stream."`
 	MaxTargets                Count `group:"limit" env:"TIDINGS_MAX_TARGETS" default:"100" help:"Targets of one event."`

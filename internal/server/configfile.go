@@ -51,7 +51,7 @@ func ReadConfigFile(text []byte, known []string) (map[string]Setting, error) {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		if key.Kind != yaml.ScalarNode || !slices.Contains(known, key.Value) {
-			return nil, fmt.Errorf("line %d: %q is not a key: did you mean %s?", key.Line, keyText(key), nearest(key.Value, known))
+			return nil, fmt.Errorf("line %d: %q is not a key: did you mean %s?", key.Line, shortened(key.Value), nearest(key.Value, known))
 		}
 		if earlier, twice := settings[key.Value]; twice {
 			return nil, fmt.Errorf("line %d: %s is given again: line %d has it too", key.Line, key.Value, earlier.Line)
@@ -83,13 +83,13 @@ func readSetting(value *yaml.Node) (Setting, error) {
 	return s, nil
 }
 
-// keyText returns a key as it may stand in a message.
-func keyText(key *yaml.Node) string {
+// shortened returns a word as it may stand in a message.
+func shortened(word string) string {
 	const most = 60
-	if r := []rune(key.Value); len(r) > most {
+	if r := []rune(word); len(r) > most {
 		return string(r[:most]) + "..."
 	}
-	return key.Value
+	return word
 }
 
 // nearest returns the known word that takes the fewest edits to reach from word.

@@ -30,6 +30,18 @@ func NewListener(ln net.Listener, log *slog.Logger) *Listener { return newListen
 // State returns how many accepts have failed, and with what they fail now.
 func (l *listener) State() (uint64, error) { return l.state() }
 
+// Unused are connections on which no request has begun.
+type Unused struct{ u *unused }
+
+// The methods of unused.
+func NewUnused(most int, silent func(net.Conn) bool) Unused { return Unused{newUnused(most, silent)} }
+func (u Unused) State(c net.Conn, state http.ConnState)     { u.u.state(c, state) }
+func (u Unused) Count() uint64                              { return u.u.count() }
+func (u Unused) Close()                                     { u.u.close() }
+
+// IsSilent reports whether no byte ever came on a connection.
+var IsSilent = isSilent
+
 // StreamsWithin returns how many streams fit into a limit on open files.
 var StreamsWithin = streamsWithin
 

@@ -13,6 +13,7 @@ type collector struct {
 	connected, disconnected, unfinished, refused         *prometheus.Desc
 	sent, sendErrors, routed, delivered, replayed        *prometheus.Desc
 	bytes, writes, heartbeats, checkpoints, gaps, accept *prometheus.Desc
+	silent                                               *prometheus.Desc
 	historyEvents, historyBytes                          *prometheus.Desc
 	log                                                  logCollector
 }
@@ -44,6 +45,7 @@ func newCollector(s *Server) *collector {
 		checkpoints:    d("checkpoints_total", "Checkpoints."),
 		gaps:           d("gaps_total", "Streams that were told of a gap.", "reason"),
 		accept:         d("accept_failures_total", "Connections that could not be accepted at once."),
+		silent:         d("silent_closed_total", "Connections that were closed because nothing was said on them, and there were too many."),
 		historyEvents:  d("history_events", "Events that can be replayed."),
 		historyBytes:   d("history_held_bytes", "Of those, bytes held in memory."),
 		log:            newLogCollector(),
@@ -91,7 +93,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		n    uint64
 	}{
 		{m.sent, st.Sent}, {m.routed, st.Routed}, {m.delivered, st.Delivered}, {m.replayed, st.Replayed}, {m.bytes, st.Bytes},
-		{m.writes, st.Writes}, {m.heartbeats, st.Heartbeats}, {m.checkpoints, st.Checkpoints}, {m.accept, failures},
+		{m.writes, st.Writes}, {m.heartbeats, st.Heartbeats}, {m.checkpoints, st.Checkpoints}, {m.accept, failures}, {m.silent, m.s.unused.count()},
 	} {
 		count(c.desc, c.n)
 	}

@@ -66,7 +66,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	text := "ok"
 	if r.URL.Query().Has("verbose") {
 		failures, _ := s.ln.state()
-		text += fmt.Sprintf("\nmax-connections: %d\nopen-files-limit: %d\naccept-failures: %d", s.maxConnections, s.openFiles, failures)
+		text += fmt.Sprintf("\nmax-connections: %d\nopen-files-limit: %d\naccept-failures: %d\nsilent-closed: %d", s.maxConnections, s.openFiles, failures, s.unused.count())
 	}
 	answer(w, http.StatusOK, text)
 }

@@ -30,6 +30,7 @@ type Server struct {
 	access *access
 	http   *http.Server
 	ln     *listener
+	unused *unused
 	admin  *admin             // nil if there is none
 	stop   context.CancelFunc // ends what keeps certificates
 
@@ -85,7 +86,7 @@ const (
 	idleWithin       = 2 * time.Minute  // between two requests of one connection
 	finishWithin     = 5 * time.Second  // for requests that are answered when the server stops; streams have the drain window
 	drainSlack       = 10 * time.Second // what ending a stream may take, beyond the drain window
-	baseHeaderBytes  = 64 << 10         // of a request's header, without topics
+	baseHeaderBytes  = 32 << 10         // of a request's header, without topics: a token has 16 KiB at most, a cookie 4
 	topicHeaderBytes = 3*256 + 7        // of one topic in a query: percent-encoded, with "&topic="
 )
 
@@ -137,6 +138,7 @@ func (s *Server) open(ctx, background context.Context, door *door, front *proxie
 	s.opts = cfg.options()
 	s.fit(s.opts)
 	s.ln = newListener(ln, s.openFiles, log)
+	s.unused = newUnused(int(cfg.MaxSilentConnections), isSilent)
 	if err := s.openHub(ctx); err != nil {
 		return errors.Join(err, s.ln.Close())
 	}
@@ -205,20 +207,19 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 	protocols.SetHTTP2(s.cfg.usesTLS())
 	protocols.SetUnencryptedHTTP2(!s.cfg.usesTLS())
 	timeout := time.Duration(s.cfg.ConnectionTimeout)
-	unused := newUnused()
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderWithin,
 		IdleTimeout:       idleWithin,
 		MaxHeaderBytes:    baseHeaderBytes + topicHeaderBytes*min(int(s.cfg.MaxTopics), 10_000),
 		Protocols:         &protocols,
-		ConnState:         unused.state,
+		ConnState:         s.unused.state,
 		// A peer that vanished answers no ping. The sum is below the timeout; heartbeats are not answered, so they don't count.
 		HTTP2:                        &http.HTTP2Config{SendPingTimeout: timeout / 2, PingTimeout: timeout / 4},
 		DisableGeneralOptionsHandler: true, // every request passes the door
 		ErrorLog:                     log.New(errorLog{s.log}, "", 0),
 	}
-	server.RegisterOnShutdown(unused.close)
+	server.RegisterOnShutdown(s.unused.close)
 	return server
 }
 

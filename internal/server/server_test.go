@@ -34,7 +34,7 @@ func TestEachRouteAnswers(t *testing.T) {
 		body                 string
 	}{
 		{"GET /healthz", "text/plain; charset=utf-8", http.StatusOK, "ok\n"},
-		{"GET /healthz?verbose", "text/plain; charset=utf-8", http.StatusOK, "\naccept-failures: 0\n"},
+		{"GET /healthz?verbose", "text/plain; charset=utf-8", http.StatusOK, "\naccept-failures: 0\nsilent-closed: 0\n"},
 		{"GET /readyz", "text/plain; charset=utf-8", http.StatusOK, "ready\n"},
 		{"GET /sse-demo", "text/html; charset=utf-8", http.StatusOK, "<html"},
 		{"GET /sse-demo/main.js", "text/javascript; charset=utf-8", http.StatusOK, "import"},

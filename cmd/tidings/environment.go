@@ -1,0 +1,30 @@
+package main
+
+import (
+	"os"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/tidings-sse/tidings/internal/server"
+)
+
+// checkEnvironment refuses variables that look like the program's own and are none: see [server.CheckEnvironment].
+func checkEnvironment(app *kong.Application) error {
+	var known []string
+	_ = kong.Visit(app, func(node kong.Visitable, next kong.Next) error {
+		if f, ok := node.(*kong.Flag); ok {
+			known = append(known, f.Envs...)
+		}
+		return next(nil)
+	})
+	return server.CheckEnvironment(os.Environ(), known)
+}
+
+// BeforeResolve refuses a misspelt variable before anything is made of the others.
+func (serveCmd) BeforeResolve(ctx *kong.Context) error { return checkEnvironment(ctx.Model) }
+
+// BeforeResolve is that of serve.
+func (configCheckCmd) BeforeResolve(ctx *kong.Context) error { return checkEnvironment(ctx.Model) }
+
+// BeforeResolve is that of serve.
+func (inspectCmd) BeforeResolve(ctx *kong.Context) error { return checkEnvironment(ctx.Model) }
