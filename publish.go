@@ -19,8 +19,9 @@ import (
 // A send is over when its record was appended and this node has routed it, whichever comes first: only then is it known
 // how many connections matched.
 type publisher struct {
-	hub  *Hub
-	wake chan struct{} // 1: whether there is something in the queue
+	hub     *Hub
+	wake    chan struct{} // 1: whether there is something in the queue
+	settled chan struct{} // 1: whether nothing is pending since a batch was taken
 
 	mu       sync.Mutex // guards what follows, and the fields of every send
 	queue    []*send
@@ -75,7 +76,7 @@ const (
 
 func newPublisher(h *Hub) *publisher {
 	return &publisher{
-		hub: h, wake: make(chan struct{}, 1),
+		hub: h, wake: make(chan struct{}, 1), settled: make(chan struct{}, 1),
 		pending: make(map[uint64]*send), receipts: make(map[string]keptReceipt),
 		idle: sync.Pool{New: func() any { return &send{done: make(chan struct{}, 1)} }},
 	}
@@ -92,10 +93,7 @@ func (p *publisher) submit(rec Record) (*send, error) {
 		return nil, notStored(ErrClosed)
 	}
 	p.queue = append(p.queue, s)
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	signal(p.wake)
 	return s, nil
 }
 
@@ -151,30 +149,44 @@ func (p *publisher) run(ctx context.Context) {
 			for _, s := range batch {
 				rs = append(rs, s.rec)
 			}
+			began := time.Now()
 			out, err := p.hub.broker.Append(ctx, rs)
-			clear(rs)
-			n := len(batch)
+			took := time.Since(began)
 			p.appended(batch, out, err)
-			p.gather(n)
+			p.gather(len(rs), took)
+			clear(rs)
 		}
 	}
 }
 
 // gather lets those whose sends are over go on before the next append is begun: they may send again, and n of them share it.
-func (p *publisher) gather(n int) {
+// It waits for the last append to be routed, but no longer than half the time that took.
+func (p *publisher) gather(n int, took time.Duration) {
+	if p.queued() >= n {
+		return
+	}
+	patience := time.NewTimer(took / 2)
+	defer patience.Stop()
+	select {
+	case <-p.settled:
+	case <-patience.C:
+	}
 	for range gatherTurns {
-		p.mu.Lock()
-		enough := len(p.queue) >= n
-		p.mu.Unlock()
-		if enough {
+		if p.queued() >= n {
 			return
 		}
 		runtime.Gosched()
 	}
 }
 
-// gatherTurns is enough for the tail to route what was appended, and for its senders to be woken and to send.
+// gatherTurns is enough for senders that were woken to send again.
 const gatherTurns = 4
+
+func (p *publisher) queued() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue)
+}
 
 // next takes a batch from the queue and gives each record its nonce.
 func (p *publisher) next() []*send {
@@ -193,6 +205,10 @@ func (p *publisher) next() []*send {
 		s.size = len(s.rec.Data) + sendOverhead
 		p.unrouted += s.size
 		n++
+	}
+	select {
+	case <-p.settled:
+	default:
 	}
 	batch := p.queue[:n:n]
 	if p.queue = p.queue[n:]; len(p.queue) == 0 {
@@ -251,8 +267,16 @@ func (p *publisher) forget(s *send) {
 	}
 	delete(p.pending, s.rec.Nonce)
 	p.unrouted -= s.size
+	signal(p.wake)
+	if len(p.pending) == 0 {
+		signal(p.settled)
+	}
+}
+
+// signal leaves a token in the channel, which has room for one.
+func signal(c chan<- struct{}) {
 	select {
-	case p.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
