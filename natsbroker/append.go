@@ -96,7 +96,7 @@ type packer struct {
 	at             time.Time // of what is being appended, by the log's clock
 }
 
-// maxPacker is how much of it is kept for the next append.
+// maxPacker is how much there may be for bodies that is kept for the next append.
 const maxPacker = 2 << 20
 
 // pack makes messages of the records. They are good until the next call.
@@ -104,6 +104,9 @@ func (b *Broker) pack(rs []tidings.Record) (parts []part, bytes int, _ error) {
 	p := &b.packer
 	if cap(p.bodies) > maxPacker {
 		p.bodies = nil
+	}
+	if cap(p.record) > maxBlock {
+		p.record = nil
 	}
 	p.bodies = p.bodies[:0]
 	clear(p.parts)

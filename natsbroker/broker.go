@@ -42,7 +42,7 @@ type Broker struct {
 	mu     sync.Mutex // guards what follows
 	stated identity   // what State said last
 	high   high
-	ahead  time.Duration // the log's clock, ahead of ours
+	clock  reading // of the log's clock
 	tails  map[*tail]struct{}
 	hole   hole
 	left   map[tidings.Position]mark
@@ -276,6 +276,7 @@ type counts struct {
 	disconnects, reconnects  atomic.Uint64
 	appends, messages        atomic.Uint64
 	records, failed, unknown atomic.Uint64
+	own                      atomic.Uint64 // messages that a tail delivered as this node's, when they were acknowledged
 	restarts                 atomic.Uint64 // of tails
 	last, read               atomic.Uint64 // the newest message that is known of, and that a tail delivered
 	latency                  histogram     // of appends, in microseconds

@@ -43,14 +43,49 @@ func (b *Broker) Drop() { b.nc.Close() }
 // Published returns how many messages were handed over to NATS.
 func (b *Broker) Published() uint64 { return b.nc.Stats().OutMsgs }
 
-// Deliver has what a node appended, in a message with the sequence, delivered as its own, and then brings the other message
-// with that sequence, as a consumer does. It returns what of the first was delivered, and whether the second is known.
-func Deliver(seq uint64, appended, brought []tidings.Record) (got []tidings.Record, known bool, _ error) {
-	o := newOwn()
-	o.begin(seq)
-	o.offer(seq, appended[0].Time, appended)
-	m, _ := o.take()
-	o.delivered(seq)
-	known, err := o.prove(arrival{seq: seq, body: Encode(brought)})
-	return m.records, known, err
+// DeliveredAsOwn returns how many messages were delivered when they were acknowledged.
+func (b *Broker) DeliveredAsOwn() uint64 { return b.counts.own.Load() }
+
+// What a tail takes of its node's messages at most.
+const (
+	MaxOwnWaiting  = maxOwnWaiting
+	MaxOwnUnproven = maxOwnUnproven
+)
+
+// Own is what a tail knows of what its node appended.
+type Own struct{ own own }
+
+// FollowFrom returns what a tail knows that begins with the message.
+func FollowFrom(seq uint64) *Own {
+	o := &Own{newOwn()}
+	o.own.begin(seq)
+	return o
 }
+
+// Acknowledged says that this node appended a message of one record.
+func (o *Own) Acknowledged(seq uint64, r tidings.Record) {
+	o.own.offer(seq, r.Time, []tidings.Record{r})
+}
+
+// Next delivers the message that is next, if it is the node's own and waits.
+func (o *Own) Next() (r tidings.Record, ok bool) {
+	m, ok := o.own.take()
+	if ok {
+		r = m.records[0]
+		o.own.done(m.records)
+		o.own.delivered(m.seq)
+	}
+	return r, ok
+}
+
+// Brings reports whether a message that the consumer brings was delivered. If it was not, it is.
+func (o *Own) Brings(seq uint64, r tidings.Record) (known bool, err error) {
+	known, err = o.own.prove(arrival{seq: seq, body: Encode([]tidings.Record{r})})
+	if !known && err == nil {
+		o.own.delivered(seq)
+	}
+	return known, err
+}
+
+// End says that the log is not followed any more, and FollowFrom that it is again.
+func (o *Own) End() { o.own.end() }

@@ -17,6 +17,7 @@ import (
 const (
 	maxOwnWaiting  = 16   // messages that wait for a tail; it gets more of them by the consumer
 	maxOwnUnproven = 4096 // messages that were delivered, and that the consumer has not brought yet
+	maxOwnSpare    = 512  // records of a slice that is kept to be used again
 )
 
 // own is what a tail knows of what its node appended.
@@ -98,7 +99,7 @@ func (o *own) done(rs []tidings.Record) {
 	clear(rs)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.spare) < maxOwnWaiting {
+	if len(o.spare) < maxOwnWaiting && cap(rs) <= maxOwnSpare {
 		o.spare = append(o.spare, rs[:0])
 	}
 }
@@ -134,6 +135,7 @@ func (t *tail) takeOwn(ctx context.Context) error {
 		if err := t.hand(ctx, m.seq, m.records); err != nil {
 			return err
 		}
+		t.b.counts.own.Add(1)
 		t.own.done(m.records)
 	}
 }

@@ -1,7 +1,6 @@
 package natsbroker_test
 
 import (
-	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -48,19 +47,10 @@ func TestNodesThatAppendAtTheSameTimeFollowTheSameLog(t *testing.T) {
 	wg.Wait()
 	slices.SortFunc(stored, func(a, b tidings.Record) int { return a.Position.Compare(b.Position) })
 	reading.Wait()
-	for _, got := range followed {
+	for i, got := range followed {
 		sameRecords(t, got, stored)
-	}
-}
-
-func TestAMessageThatIsAnotherOneThanWasAcknowledgedIsAGap(t *testing.T) {
-	// A log that was restored from a copy gives its next messages numbers that were used before.
-	mine, others := []tidings.Record{record(1), record(2)}, []tidings.Record{record(3), record(4)}
-	got, known, err := natsbroker.Deliver(7, mine, mine)
-	if err != nil || !known || len(got) != 2 || got[1].Position != (tidings.Position{Hi: 7}) {
-		t.Errorf("delivered %v; brought again, it is known: %v, %v", got, known, err)
-	}
-	if _, known, err := natsbroker.Deliver(7, mine, others); known || !errors.Is(err, tidings.ErrGap) {
-		t.Errorf("another message is known: %v, %v", known, err)
+		if nodes[i].DeliveredAsOwn() == 0 {
+			t.Errorf("node %d waited for all of its own records to come back", i)
+		}
 	}
 }

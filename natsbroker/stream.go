@@ -204,11 +204,18 @@ func (b *Broker) believable(info *jetstream.StreamInfo) bool {
 	return true
 }
 
-// now returns the time by the log's clock, in milliseconds, as far as State has found out how far it is ahead of ours.
+// reading is what the log's clock said, and when that was by our monotonic clock: one that is set, here or on another node,
+// changes nothing about the time of what this node appends.
+type reading struct{ said, at time.Time }
+
+// now returns the time by the log's clock, in milliseconds, counted on from what State read.
 func (b *Broker) now() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return time.Now().Add(b.ahead).UTC().Truncate(time.Millisecond)
+	if b.clock.said.IsZero() {
+		return time.Now().UTC().Truncate(time.Millisecond)
+	}
+	return b.clock.said.Add(time.Since(b.clock.at)).UTC().Truncate(time.Millisecond)
 }
 
 // saw notes that there is a message with this sequence.
@@ -340,6 +347,7 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 		return tidings.State{}, context.Cause(ctx)
 	}
 	info, err := b.ensure(ctx)
+	now := time.Now()
 	var floor uint64
 	if err == nil {
 		floor, err = b.floorOf(ctx, info)
@@ -349,13 +357,10 @@ func (b *Broker) State(ctx context.Context) (tidings.State, error) {
 	}
 	id := identityOf(info)
 	b.counts.last.Store(info.State.LastSeq)
-	st := tidings.State{Epoch: id.epoch(), Last: tidings.Position{Hi: info.State.LastSeq}, Time: info.TimeStamp}
-	st.Floor.Hi = floor
-	if st.Time.IsZero() {
-		st.Time = time.Now()
-	}
 	b.mu.Lock()
-	b.stated, b.ahead = id, time.Until(st.Time)
+	b.stated, b.clock = id, reading{info.TimeStamp, now}
 	b.mu.Unlock()
-	return st, nil
+	return tidings.State{
+		Epoch: id.epoch(), Floor: tidings.Position{Hi: floor}, Last: tidings.Position{Hi: info.State.LastSeq}, Time: b.now(),
+	}, nil
 }

@@ -166,7 +166,6 @@ func (t *tail) follow(ctx context.Context) error {
 			if err := t.take(ctx, a); err != nil {
 				return err
 			}
-			t.fine = time.Now()
 		case <-t.own.wake:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -250,6 +249,7 @@ func (t *tail) hand(ctx context.Context, seq uint64, rs []tidings.Record) error 
 	t.pos = tidings.Position{Hi: seq}
 	t.mark.nonce, t.mark.some = nonce, true
 	t.own.delivered(seq)
+	t.fine = time.Now()
 	t.b.counts.read.Store(seq)
 	t.b.saw(seq)
 	return nil
