@@ -21,10 +21,11 @@ import (
 type publisher struct {
 	hub     *Hub
 	wake    chan struct{} // 1: whether there is something in the queue
-	settled chan struct{} // 1: whether nothing is pending since a batch was taken
+	settled chan struct{} // 1: whether, since a batch was taken, nothing is pending or as many are queued as are awaited
 
 	mu       sync.Mutex // guards what follows, and the fields of every send
 	queue    []*send
+	awaited  int              // how many sends gather waits for
 	spare    []*send          // a batch that is over, for the next queue
 	pending  map[uint64]*send // handed to the broker and not over, by nonce
 	receipts map[string]keptReceipt
@@ -92,7 +93,9 @@ func (p *publisher) submit(rec Record) (*send, error) {
 	if p.closed {
 		return nil, notStored(ErrClosed)
 	}
-	p.queue = append(p.queue, s)
+	if p.queue = append(p.queue, s); len(p.queue) == p.awaited {
+		signal(p.settled)
+	}
 	signal(p.wake)
 	return s, nil
 }
@@ -153,39 +156,48 @@ func (p *publisher) run(ctx context.Context) {
 			out, err := p.hub.broker.Append(ctx, rs)
 			took := time.Since(began)
 			p.appended(batch, out, err)
-			p.gather(len(rs), took)
+			if err == nil {
+				p.gather(ctx, len(rs), took)
+			}
 			clear(rs)
 		}
 	}
 }
 
 // gather lets those whose sends are over go on before the next append is begun: they may send again, and n of them share it.
-// It waits for the last append to be routed, but no longer than half the time that took.
-func (p *publisher) gather(n int, took time.Duration) {
-	if p.queued() >= n {
+// It waits until all that was appended is routed, or n are queued again, but for half the time that the last append took at
+// most, and not for long.
+func (p *publisher) gather(ctx context.Context, n int, took time.Duration) {
+	if p.gathers(n) {
 		return
 	}
-	patience := time.NewTimer(took / 2)
+	patience := time.NewTimer(min(took/2, maxGather))
 	defer patience.Stop()
 	select {
 	case <-p.settled:
 	case <-patience.C:
+	case <-ctx.Done():
 	}
 	for range gatherTurns {
-		if p.queued() >= n {
+		if p.gathers(n) {
 			return
 		}
 		runtime.Gosched()
 	}
 }
 
+// maxGather bounds what the first sender after a slow append waits.
+const maxGather = 5 * time.Millisecond
+
 // gatherTurns is enough for senders that were woken to send again.
 const gatherTurns = 4
 
-func (p *publisher) queued() int {
+// gathers reports whether n sends are queued, and has settled say so when they are.
+func (p *publisher) gathers(n int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.queue)
+	p.awaited = n
+	return len(p.queue) >= n
 }
 
 // next takes a batch from the queue and gives each record its nonce.
