@@ -160,12 +160,17 @@ func problemFrom(status int, answer []byte) *Problem {
 		if status < 500 {
 			p.Type = problemInvalid
 		}
-		if status == http.StatusBadRequest && bytes.Contains(bytes.ToUpper(answer), []byte("HTTPS")) { // as net/http and nginx say it
+		if status == http.StatusBadRequest && toldOfTLS(answer) {
 			p.Detail, p.Hint = "the server speaks TLS", "write https:// in its URL"
 		}
 	}
 	p.Status = status
 	return p.titled()
+}
+
+// toldOfTLS reports whether an answer says, as net/http and nginx do, that the request should have been made over TLS.
+func toldOfTLS(answer []byte) bool {
+	return bytes.Contains(answer, []byte("HTTP request to an HTTPS server")) || bytes.Contains(answer, []byte("HTTP request was sent to HTTPS port"))
 }
 
 // backoff returns the pause after a try: doubling, and jittered.

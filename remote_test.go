@@ -213,6 +213,21 @@ func TestARemoteThatCantKnowWhatBecameOfAnEventSaysHowToSettleIt(t *testing.T) {
 	})
 }
 
+func TestAPageThatMentionsHTTPSIsNotTakenForTLS(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `<p>Bad request. <a href="https://proxy.example/help">Help</a></p>`)
+	}))
+	defer srv.Close()
+	remote, err := tidings.NewRemote(srv.URL+"/api/sse", &tidings.RemoteOptions{Client: srv.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.Broadcast(t.Context(), "x", 1); err == nil || strings.Contains(err.Error(), "TLS") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestARemoteThatSpeaksPlainlyToTLSSaysSo(t *testing.T) {
 	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)

@@ -107,12 +107,17 @@ func problemIn(res *http.Response) *tidings.Problem {
 	body, err := io.ReadAll(io.LimitReader(res.Body, most))
 	if err != nil || t != "application/problem+json" || json.Unmarshal(body, p) != nil || p.Detail == "" {
 		p = &tidings.Problem{Detail: fmt.Sprintf("the answer was %s: is it a Tidings server?", res.Status)}
-		if res.StatusCode == http.StatusBadRequest && bytes.Contains(bytes.ToUpper(body), []byte("HTTPS")) { // as net/http and nginx say it
+		if res.StatusCode == http.StatusBadRequest && toldOfTLS(body) {
 			p = &tidings.Problem{Detail: "the server speaks TLS", Hint: "write https:// in its URL"}
 		}
 	}
 	p.Status = res.StatusCode
 	return p
+}
+
+// toldOfTLS reports whether an answer says, as net/http and nginx do, that the request should have been made over TLS.
+func toldOfTLS(answer []byte) bool {
+	return bytes.Contains(answer, []byte("HTTP request to an HTTPS server")) || bytes.Contains(answer, []byte("HTTP request was sent to HTTPS port"))
 }
 
 // given returns the value of a flag that may not be empty, and "" for one that was not given. An empty one is what a
