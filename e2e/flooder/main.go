@@ -5,6 +5,8 @@
 //
 //	flooder -addr HOST:PORT -kind tokens|oversized|slow|silent -for 4s -n 2000 [-token T]
 //
+// With -kind silent it takes until all -n connections are open, for a minute at most, and half of -for.
+//
 // It gives way to every other process of the machine (nice 19), since an attacker has a machine of their own. It prints
 // one line of JSON at its end: what it did, and what it was answered.
 package main
@@ -35,7 +37,7 @@ type flood struct {
 	n           int // requests a second, or connections in all
 
 	done   atomic.Int64 // requests that were answered as they should be, or connections
-	wrong  sync.Map     // of other answers, how many: string to *atomic.Int64
+	wrong  sync.Map     // the status lines of other answers
 	cut    atomic.Int64 // connections that the server closed without an answer
 	failed atomic.Int64 // connections that could not be opened
 }
