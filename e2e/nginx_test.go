@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// behindNginx runs nginx with the configuration of deploy, in front of the server, and returns its URL.
-func behindNginx(t *testing.T, backend string) string {
+// behindNginx runs nginx with the configuration of deploy, in front of one server or two, and returns its URL.
+func behindNginx(t *testing.T, backends ...string) string {
 	t.Helper()
 	program, err := exec.LookPath("nginx")
 	if err != nil {
@@ -37,9 +37,14 @@ func behindNginx(t *testing.T, backend string) string {
 	dir := t.TempDir()
 	here := fmt.Sprintf("http {\n    access_log off;\n    client_body_temp_path %[1]s/body;\n    proxy_temp_path %[1]s/proxy;\n"+
 		"    fastcgi_temp_path %[1]s/fastcgi;\n    uwsgi_temp_path %[1]s/uwsgi;\n    scgi_temp_path %[1]s/scgi;", dir)
+	const second = "server tidings-2:8080 max_fails=1 fail_timeout=2s;"
+	other := ""
+	if len(backends) > 1 {
+		other = strings.Replace(second, "tidings-2:8080", backends[1], 1)
+	}
 	conf := "daemon off;\npid " + dir + "/pid;\nerror_log stderr;\n" + strings.NewReplacer(
 		"worker_rlimit_nofile 200000;", "", "worker_connections 50000;", "worker_connections 500;", "worker_processes auto;", "worker_processes 1;",
-		"tidings-1:8080", backend, "server tidings-2:8080 max_fails=1 fail_timeout=2s;", "", "listen 80;", "listen "+addr+";", "http {", here,
+		"tidings-1:8080", backends[0], second, other, "listen 80;", "listen "+addr+";", "http {", here,
 	).Replace(string(text))
 	name := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(name, []byte(conf), 0o600); err != nil {
