@@ -1,13 +1,16 @@
 package natsbroker_test
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/tidings-sse/tidings"
+	"github.com/tidings-sse/tidings/internal/natstest"
 	"github.com/tidings-sse/tidings/natsbroker"
 )
 
@@ -117,5 +120,53 @@ func TestALogWhoseFilesLackEventsBeginsBehindThemAndSaysSo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAHoleIsFoundWhileEventsAreAppended(t *testing.T) {
+	s := natstest.Start(t, natsServer(t), natstest.Config{})
+	o := natsbroker.ConnectOptions{URL: s.URL()}
+	b := connect(t, o)
+	js := admin(t, s.URL())
+	st, err := js.Stream(t.Context(), "tidings")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := st.CachedInfo().Config
+	cfg.DenyDelete = false // a message is deleted here, as a damaged file lacks it
+	if err := js.DeleteStream(t.Context(), "tidings"); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	hole := store(t, b, 0, 60)[39].Position.Hi
+	if err := st.DeleteMsg(t.Context(), hole); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(bounded(t))
+	var appending sync.WaitGroup
+	defer appending.Wait()
+	defer stop()
+	for i := range 4 {
+		from := connect(t, o)
+		appending.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if _, err := from.Append(ctx, []tidings.Record{record(1000*i + n)}); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 10 { // each looks for it anew
+		var log lockedBuffer
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		if st := state(t, connect(t, o)); st.Floor.Hi != hole {
+			t.Errorf("the newest that is missing is %d, and the state is %+v", hole, st)
+		}
+		if n := strings.Count(log.String(), "lack events"); n != 1 {
+			t.Errorf("it is told %d times: %s", n, log.String())
+		}
 	}
 }
