@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"time"
 
@@ -65,42 +64,6 @@ func (b *Broker) floorOf(ctx context.Context, info *jetstream.StreamInfo) (uint6
 		end = max(end, first-1)
 	}
 	return end, nil
-}
-
-// Salvage yields the records before a hole, and between holes, and before what a power loss may have taken.
-func (b *Broker) Salvage(ctx context.Context) iter.Seq2[tidings.Record, error] {
-	return func(yield func(tidings.Record, error) bool) {
-		ctx, cancel := b.until(ctx)
-		defer cancel()
-		var seq, end uint64
-		info, err := b.info(ctx)
-		if err == nil {
-			seq = info.State.FirstSeq
-			end, err = b.floorOf(ctx, info)
-		}
-		for err == nil && seq <= end {
-			var blk *block
-			blk, err = b.nextFromLeader(ctx, seq)
-			switch {
-			case errors.Is(err, errNoMessage), err == nil && blk.seq > end:
-				return
-			case errors.Is(err, tidings.ErrGap): // not one of ours
-				seq, err = seq+1, nil
-				continue
-			case err != nil:
-				continue
-			}
-			for _, r := range blk.records {
-				if !yield(r, nil) {
-					return
-				}
-			}
-			seq = blk.seq + 1
-		}
-		if err != nil {
-			yield(tidings.Record{}, fmt.Errorf("natsbroker: salvage: %w", cause(ctx, err)))
-		}
-	}
 }
 
 // tellOfEmpty logs once that a log that should hold something holds nothing.
