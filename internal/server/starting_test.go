@@ -84,7 +84,14 @@ func TestANodeWithoutAMajorityAnswersThatItIsStartingUntilTheOthersAreThere(t *t
 		}
 	}
 	first.listen(t, "topic=a")
-	if s := first.log.String(); strings.Contains(s, "msg=closed") || !strings.Contains(s, "a node of the cluster is connected") {
+	for deadline := time.After(within); !strings.Contains(first.log.String(), "a node of the cluster is connected"); {
+		select {
+		case <-tick.C: // who is connected is looked at once a second
+		case <-deadline:
+			t.Fatalf("the log: %s", first.log)
+		}
+	}
+	if s := first.log.String(); strings.Contains(s, "msg=closed") {
 		t.Errorf("the log: %s", s)
 	}
 }
