@@ -2,11 +2,15 @@ package server_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,4 +113,53 @@ func TestANodeThatWaitsForAMajorityStopsInOrder(t *testing.T) {
 		t.Errorf("the log: %s", s)
 	}
 	start(t, cfg) // the directory is free again, and so is the address
+}
+
+// An awayLog says the first times that it is asked that it can't be reached, or whatever else is wrong.
+type awayLog struct {
+	*tidings.MemoryBroker
+	asked atomic.Int32
+	times int32
+	err   error
+}
+
+func (b *awayLog) State(ctx context.Context) (tidings.State, error) {
+	if b.asked.Add(1) <= b.times {
+		return tidings.State{}, b.err
+	}
+	return b.MemoryBroker.State(ctx)
+}
+
+func TestALogThatIsAwayJustAfterItWasOpenedIsAskedAgain(t *testing.T) {
+	srv := start(t, config(t))
+	away := &awayLog{MemoryBroker: tidings.NewMemoryBroker(nil), times: 1, err: fmt.Errorf("no leader: %w", tidings.ErrUnavailable)}
+	if err := srv.TakeOver(t.Context(), away); err != nil {
+		t.Fatal(err)
+	}
+	if s := srv.log.String(); strings.Count(s, "level=WARN msg=\"the log was opened, and can't be reached") != 1 || !strings.Contains(s, "no leader") {
+		t.Errorf("the log: %s", s)
+	}
+	srv.listen(t, "topic=a")
+	if n := away.asked.Load(); n < 2 {
+		t.Errorf("it was asked %d times", n)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		err  error
+		want error
+	}{
+		"the node is stopped meanwhile": {ended, tidings.ErrUnavailable, nil},
+		"it can't be waited for":        {t.Context(), broken, broken},
+	} {
+		b := &awayLog{MemoryBroker: tidings.NewMemoryBroker(nil), times: 1 << 30, err: c.err}
+		if err := srv.TakeOver(c.ctx, b); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := b.MemoryBroker.State(t.Context()); !errors.Is(err, tidings.ErrClosed) {
+			t.Errorf("%s: the log is left open: %v", name, err)
+		}
+	}
 }
