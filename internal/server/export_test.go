@@ -98,3 +98,6 @@ func Warm(ctx context.Context, ready func() error) { warm(ctx, ready) }
 func (s *Server) TakeOver(ctx context.Context, broker tidings.Broker) error {
 	return s.takeOver(ctx, broker)
 }
+
+// TroubleOnly returns the handler that passes on warnings and errors.
+func TroubleOnly(h slog.Handler) slog.Handler { return troubleOnly{h} }

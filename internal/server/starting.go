@@ -91,3 +91,13 @@ type troubleOnly struct{ slog.Handler }
 func (h troubleOnly) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelWarn && h.Handler.Enabled(ctx, l)
 }
+
+// WithAttrs keeps it so for a logger with attributes.
+func (h troubleOnly) WithAttrs(as []slog.Attr) slog.Handler {
+	return troubleOnly{h.Handler.WithAttrs(as)}
+}
+
+// WithGroup keeps it so for a logger with a group.
+func (h troubleOnly) WithGroup(name string) slog.Handler {
+	return troubleOnly{h.Handler.WithGroup(name)}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -161,5 +162,17 @@ func TestALogThatIsAwayJustAfterItWasOpenedIsAskedAgain(t *testing.T) {
 		if _, err := b.MemoryBroker.State(t.Context()); !errors.Is(err, tidings.ErrClosed) {
 			t.Errorf("%s: the log is left open: %v", name, err)
 		}
+	}
+}
+
+func TestALoggerOfOnlyTroubleStaysSo(t *testing.T) {
+	var log logBuffer
+	l := slog.New(server.TroubleOnly(slog.NewTextHandler(&log, nil)))
+	for _, l := range []*slog.Logger{l, l.With("key", "value"), l.WithGroup("group").With("key", "value")} {
+		l.Info("quiet")
+		l.Warn("trouble")
+	}
+	if s := log.String(); strings.Contains(s, "quiet") || strings.Count(s, "msg=trouble") != 3 || !strings.Contains(s, "group.key=value") {
+		t.Errorf("the log: %s", s)
 	}
 }
