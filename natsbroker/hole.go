@@ -133,11 +133,24 @@ func (b *Broker) listed(ctx context.Context) (*jetstream.StreamInfo, error) {
 	}
 }
 
-// checkHole returns an error that matches ErrGap where the stream lacks a message that is not before next.
-func (b *Broker) checkHole(ctx context.Context, info *jetstream.StreamInfo, next uint64) error {
-	end, err := b.holeEnd(ctx, info)
-	if err != nil || end < next {
+// checkFloor returns an error that matches ErrGap where what is to be read next is not after what the log doesn't hold.
+func (b *Broker) checkFloor(ctx context.Context, info *jetstream.StreamInfo, next uint64) error {
+	floor, err := b.floorOf(ctx, info)
+	if err != nil || floor < next {
 		return err
 	}
-	return fmt.Errorf("tail from message %d, while messages up to %d are missing: %w", next, end, tidings.ErrGap)
+	return fmt.Errorf("tail from message %d, while those up to %d are missing, or given up: %w", next, floor, tidings.ErrGap)
+}
+
+// floorKnown returns the floor of a stream as far as State and Tail have found it out.
+func (b *Broker) floorKnown(id identity) (end uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.hole.of == id {
+		end = b.hole.end
+	}
+	if b.floor.of == id {
+		end = max(end, b.floor.seq)
+	}
+	return end
 }

@@ -283,7 +283,7 @@ func (t *tail) check(ctx context.Context, next uint64) error {
 	case next > last+1:
 		return fmt.Errorf("tail from message %d, while the newest is %d: %w", next, last, tidings.ErrGap)
 	}
-	if err := t.b.checkHole(ctx, info, next); err != nil {
+	if err := t.b.checkFloor(ctx, info, next); err != nil {
 		return err
 	}
 	if next <= last {

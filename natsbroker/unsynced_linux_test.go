@@ -56,6 +56,16 @@ func TestALogThatMayLackItsEndAfterAPowerLossIsGivenUpAndSaysSo(t *testing.T) {
 					t.Errorf("start %d: the state is %+v, want the floor %v", start, st, want)
 				}
 				follow(t, b, st.Floor).wants(stored[st.Floor.Hi:]...)
+				if c.gap {
+					follow(t, b, tidings.Position{}).ends(tidings.ErrGap)
+					var gap error
+					for _, gap = range b.Read(bounded(t), stored[3].Position, st.Last) {
+					}
+					if !errors.Is(gap, tidings.ErrGap) {
+						t.Errorf("start %d: what is given up can be read: %v", start, gap)
+					}
+				}
+				sameRecords(t, read(t, b), stored[st.Floor.Hi:])
 				stored = append(stored, store(t, b, 10+start, 1)...)
 				if err := b.Close(); err != nil {
 					t.Fatal(err)
