@@ -159,8 +159,8 @@ func TestAHubServesNoStreamBeforeItHasReadWhoWasSignedOutInWhatTheLogHasLost(t *
 		if err := s.hub.Ready(); err != nil {
 			t.Error(err)
 		}
-		if alice, bob := statusOf(t, s, "alice"), statusOf(t, s, "bob"); alice != 401 || bob != 200 {
-			t.Errorf("alice %d, bob %d", alice, bob)
+		if alice, mallory := statusOf(t, s, "alice"), statusOf(t, s, "mallory"); alice != 401 || mallory != 200 {
+			t.Errorf("alice %d, mallory %d", alice, mallory)
 		}
 	})
 }

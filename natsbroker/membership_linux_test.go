@@ -149,6 +149,9 @@ func TestAWrongClusterSecretIsNamedForNodesThatAreGivenByNameAndEachTime(t *test
 			}
 			return nil
 		})
+		if secret == "right" {
+			eventually(t, "it is connected", says(&right, "level=INFO", "a node of the cluster is connected", at[1]))
+		}
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}

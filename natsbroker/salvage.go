@@ -68,8 +68,8 @@ func (s *salvage) consume(ctx context.Context) error {
 		if err := s.ask(ctx, min(seq, s.end+1)); err != nil {
 			return err
 		}
-		if seq != s.next {
-			continue // behind the end
+		if seq != s.next || seq > s.end {
+			continue
 		}
 		blk, err := newBlock(m.Data(), seq, meta.Timestamp.UTC())
 		if err != nil && !errors.Is(err, tidings.ErrGap) { // not one of ours
