@@ -21,7 +21,7 @@ type Peers interface {
 // others are missing or may be. Nobody is resumed with them, but refusals among them are still to be obeyed.
 type Salvager interface {
 	// Salvage yields those up to State's Floor, in order. Where there are none, it yields nothing. An error is the last of
-	// what it yields.
+	// what it yields, and it is then called again. It MUST return soon after ctx has ended.
 	Salvage(ctx context.Context) iter.Seq2[Record, error]
 }
 

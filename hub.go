@@ -53,6 +53,7 @@ type Hub struct {
 	ofUser       tally[string] // of those, by user
 	ofIP         tally[netip.Prefix]
 	warm         Position           // what the log held at the start: until it is routed, streams are refused
+	salvaging    bool               // what it doesn't hold any more is being read for refusals: until it is, streams are refused
 	refusedUntil map[Target]refused // users and sessions that are refused
 	skips        int                // since when the refusals that were skipped are being read; 0 while they aren't
 	starts       int                // how often reading what it held had to begin again
@@ -96,10 +97,6 @@ func New(o *Options) (*Hub, error) {
 	if err == nil && !validEpoch(st.Epoch) {
 		err = fmt.Errorf("the broker's epoch %q is not 1 to %d letters and digits", st.Epoch, maxEpoch)
 	}
-	var refusals []Record
-	if err == nil {
-		refusals, err = h.salvage()
-	}
 	if err != nil {
 		h.stop()
 		return nil, fmt.Errorf("tidings: state of the log: %w", err)
@@ -113,14 +110,12 @@ func New(o *Options) (*Hub, error) {
 		Beat: engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, sse.Heartbeat...) }),
 	})
 	h.conns = newRegistry(h.engine, h.counted)
-	for i := range refusals {
-		h.refuseLocked(&refusals[i]) // nobody else has the hub yet
-	}
 	h.pub = newPublisher(h)
 	h.janitor = newJanitor(h)
 	h.wg.Go(func() { h.pub.run(h.ctx) })
 	h.wg.Go(func() { h.tail(h.ctx) })
 	h.wg.Go(func() { h.janitor.run(h.ctx) })
+	h.salvage(st)
 	h.answerPeers()
 	return h, nil
 }
@@ -323,7 +318,7 @@ const maxBehind = 5 * time.Second
 func (h *Hub) newestPosition() Position { return h.history.cursorAt(h.history.newest()).pos }
 
 func (h *Hub) warmLocked() bool {
-	return h.newestPosition().Compare(h.warm) >= 0
+	return !h.salvaging && h.newestPosition().Compare(h.warm) >= 0
 }
 
 var _ http.Handler = (*Hub)(nil)

@@ -13,6 +13,7 @@ const (
 	logTailFailed     = "can't follow the log"
 	logSurvey         = "the other nodes can't be asked"
 	logGap            = "the log lost events: every connection gets a gap"
+	logUnsalvaged     = "who was signed out in what the log has lost can't be read yet: no stream begins until it is"
 	logUnreadRefusals = "the log lost events, and who was signed out by them can't be read"
 	logDraining       = "draining"
 	logClosed         = "closed"

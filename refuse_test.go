@@ -2,10 +2,12 @@ package tidings_test
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +104,63 @@ func TestARefusalOutlivesItsRecordInABusyLog(t *testing.T) {
 			if got := statusOf(t, s, "alice"); got != 200 {
 				t.Errorf("%s, taken back: %d", name, got)
 			}
+		}
+	})
+}
+
+// A salvager can still read some of what its log doesn't hold any more.
+type salvager struct {
+	tidings.Broker
+	salvage func(ctx context.Context, yield func(tidings.Record, error) bool)
+}
+
+func (b salvager) Salvage(ctx context.Context) iter.Seq2[tidings.Record, error] {
+	return func(yield func(tidings.Record, error) bool) { b.salvage(ctx, yield) }
+}
+
+func TestAHubServesNoStreamBeforeItHasReadWhoWasSignedOutInWhatTheLogHasLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := memoryLog(t, &tidings.MemoryOptions{MaxEvents: 100})
+		before := joinHub(t, tidings.Options{Broker: log})
+		refuseUser(t, before, "alice", time.Now().Add(time.Hour))
+		lost := heldBy(t, log)[0]
+		if err := before.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			appendTo(t, log, tidings.Record{Type: "n", Data: []byte("1")})
+		}
+		var calls atomic.Int32
+		there := make(chan struct{})
+		b := salvager{log, func(ctx context.Context, yield func(tidings.Record, error) bool) {
+			if calls.Add(1) <= 3 {
+				yield(tidings.Record{}, tidings.ErrUnavailable)
+				return
+			}
+			select {
+			case <-there:
+				yield(lost, nil)
+			case <-ctx.Done():
+				yield(tidings.Record{}, ctx.Err())
+			}
+		}}
+		s := protocols[1].serveInMemory(t, &tidings.Options{Broker: b, Authorizer: everyone})
+		time.Sleep(time.Minute)
+		if err := s.hub.Ready(); err == nil || calls.Load() != 4 {
+			t.Errorf("after %d calls: %v", calls.Load(), err)
+		}
+		other := joinHub(t, tidings.Options{Broker: b})
+		synctest.Wait()
+		if err := other.Close(); err != nil { // and it is ended in the middle
+			t.Error(err)
+		}
+		close(there)
+		synctest.Wait()
+		if err := s.hub.Ready(); err != nil {
+			t.Error(err)
+		}
+		if alice, mallory := statusOf(t, s, "alice"), statusOf(t, s, "mallory"); alice != 401 || mallory != 200 {
+			t.Errorf("alice %d, mallory %d", alice, mallory)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package tidings
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -119,22 +120,55 @@ func (h *Hub) readSkipped(ctx context.Context) {
 	})
 }
 
-// salvage returns, before the hub begins, the refusals in what the log doesn't hold any more and can still be read: a user who
-// was signed out stays so, whatever happened to the log. The janitor repeats them in what it holds.
-func (h *Hub) salvage() (refusals []Record, _ error) {
+// salvage begins to read the refusals in what the log doesn't hold any more and can still be read: a user who was signed out
+// stays so, whatever happened to the log. The janitor repeats them in what it holds. It goes on until it succeeds, and no
+// stream is served before.
+func (h *Hub) salvage(st State) {
 	from, ok := h.broker.(Salvager)
-	if !ok {
-		return nil, nil
+	if !ok || st.Floor.IsZero() {
+		return
 	}
-	for rec, err := range from.Salvage(h.ctx) {
+	h.mu.Lock()
+	h.salvaging = true
+	h.mu.Unlock()
+	h.wg.Go(func() {
+		for pause := time.Duration(0); ; {
+			err := h.salvageFrom(h.ctx, from, st.Epoch)
+			if h.ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				break
+			}
+			h.log.Error(logUnsalvaged, keyError, err)
+			pause = min(max(2*pause, minTailPause), maxTailPause)
+			select {
+			case <-h.ctx.Done():
+				return
+			case <-time.After(pause/2 + rand.N(pause/2)):
+			}
+		}
+		h.mu.Lock()
+		h.salvaging = false
+		h.mu.Unlock()
+	})
+}
+
+func (h *Hub) salvageFrom(ctx context.Context, from Salvager, epoch string) error {
+	for rec, err := range from.Salvage(ctx) {
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if rec.Type == typeRefuse {
-			refusals = append(refusals, rec)
+		if rec.Type != typeRefuse {
+			continue
 		}
+		h.mu.Lock()
+		if h.history.floor.epoch == epoch {
+			h.refuseLocked(&rec)
+		}
+		h.mu.Unlock()
 	}
-	return refusals, nil
+	return nil
 }
 
 // readRefusals reads the refusals that the log holds. One that drops records faster than they are read is begun again.

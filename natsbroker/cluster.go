@@ -26,29 +26,26 @@ type members struct {
 	listen string
 	secret string
 
-	mu      sync.Mutex // guards what follows
-	others  []*member
-	refused map[string]bool // hosts that showed another secret, since one showed the right one
-	had     bool            // at least one was connected
-	reason  error           // why the log can't be opened yet
-	told    time.Time       // when that was logged
-}
+	others []*member
 
-// A member is one of them.
-type member struct {
-	addr, host string
-	name       string // what its server is called; random where it listens at every address
-	connected  bool
-	dial       string // why it could not be reached, lately
-	refusesUs  bool
+	looking  sync.Mutex // is held while names are looked up
+	lookedUp time.Time  // guarded by looking: when they were
+
+	mu       sync.Mutex      // guards what follows, and what changes of others
+	refused  map[string]bool // hosts that showed another secret, since one showed the right one
+	refusers map[string]bool // addresses of nodes that take another one, and are none of others as far as is known
+	nameless int             // nodes that are connected, of which it isn't known which of others they are
+	had      bool            // at least one was connected
+	reason   error           // why the log can't be opened yet
+	told     time.Time       // when that was logged
 }
 
 var _ server.Authentication = (*members)(nil)
 
 func newMembers(o *EmbedOptions, routes []*url.URL, log *slog.Logger) *members {
-	m := &members{log: log, listen: o.ClusterListen, secret: o.ClusterSecret, refused: make(map[string]bool)}
+	m := &members{log: log, listen: o.ClusterListen, secret: o.ClusterSecret, refused: make(map[string]bool), refusers: make(map[string]bool)}
 	for _, u := range routes {
-		m.others = append(m.others, &member{addr: u.Host, host: u.Hostname(), name: nameAt(u.Host)})
+		m.others = append(m.others, newMember(u))
 	}
 	return m
 }
@@ -61,6 +58,9 @@ func nameAt(listen string) string {
 
 const secretRemedy = "give all nodes the same secret (--cluster-secret)"
 
+// mostRefused is how many hosts, or addresses, are remembered.
+const mostRefused = 256
+
 // Check reports whether a node that connects shows the secret.
 func (m *members) Check(c server.ClientAuthentication) bool {
 	shown := c.GetOpts()
@@ -70,12 +70,11 @@ func (m *members) Check(c server.ClientAuthentication) bool {
 	if addr := c.RemoteAddress(); addr != nil {
 		host = hostOf(addr.String())
 	}
-	const most = 256 // hosts that are remembered
 	m.mu.Lock()
 	told := m.refused[host]
 	if good {
 		delete(m.refused, host)
-	} else if len(m.refused) < most {
+	} else if len(m.refused) < mostRefused {
 		m.refused[host] = true
 	}
 	m.mu.Unlock()
@@ -94,13 +93,14 @@ func hostOf(addr string) string {
 
 // refusedBy notes that the node at an address doesn't take this node's secret.
 func (m *members) refusedBy(addr string) {
+	o := m.locate(addrPort(addr))
 	m.mu.Lock()
-	told := m.refused["by "+addr]
-	m.refused["by "+addr] = true
-	for _, o := range m.others {
-		if o.addr == addr {
-			o.refusesUs, o.dial = true, ""
-		}
+	told := m.refusers[addr]
+	if o != nil {
+		addr, told = o.addr, o.refusesUs
+		o.refusesUs, o.dial = true, ""
+	} else if len(m.refusers) < mostRefused {
+		m.refusers[addr] = true
 	}
 	m.mu.Unlock()
 	if !told {
@@ -108,14 +108,18 @@ func (m *members) refusedBy(addr string) {
 	}
 }
 
-// unreachable notes why a node, which the reason names, can't be reached.
-func (m *members) unreachable(reason string) {
+// unreachable notes why a node, which the error names, can't be reached.
+func (m *members) unreachable(err error) {
+	var at *member
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+		at = m.locate(addrPort(op.Addr.String()))
+	}
+	reason := err.Error()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, o := range m.others {
-		if strings.Contains(reason, o.addr) || net.ParseIP(o.host) == nil && strings.Contains(reason, o.host) {
-			o.dial = reason[strings.LastIndex(reason, ": ")+1:]
-			o.dial = strings.TrimSpace(o.dial)
+		if o == at || o.isName() && strings.Contains(reason, o.host) {
+			o.dial = strings.TrimSpace(reason[strings.LastIndex(reason, ": ")+1:])
 		}
 	}
 }
@@ -147,43 +151,52 @@ func (m *members) look(s *server.Server) {
 	if err != nil {
 		return // it is being shut down
 	}
+	for _, r := range routes.Routes {
+		if r.DidSolicit {
+			m.isCalled(routeAddr(r), r.RemoteName)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	connected := make(map[*member]bool)
-	strangers := make(map[string]bool) // names of nodes that listen at every address
+	strangers := make(map[string]bool) // nodes that came here from an address of their own, and whose name says nothing
 	for _, r := range routes.Routes {
-		known := false
-		for _, o := range m.others {
-			if o.name == r.RemoteName || r.DidSolicit && o.addr == fmt.Sprintf("%s:%d", r.IP, r.Port) {
-				connected[o], known = true, true
-			}
-		}
-		if !known {
+		if o := m.named(r.RemoteName); o != nil {
+			connected[o] = true
+		} else {
 			strangers[r.RemoteName] = true
 		}
+		delete(m.refusers, routeAddr(r).String())
 	}
-	for _, o := range m.others { // whichever they are: there are no others
-		if !connected[o] && len(strangers) > 0 && len(connected)+len(strangers) >= len(m.others) {
+	has := min(len(connected)+len(strangers), len(m.others))
+	if has == len(m.others) { // whichever they are: there are no others
+		for _, o := range m.others {
 			connected[o] = true
 		}
 	}
+	m.nameless = has - len(connected)
 	for _, o := range m.others {
-		if connected[o] == o.connected {
-			continue
-		}
-		if o.connected = connected[o]; o.connected {
-			o.dial, o.refusesUs = "", false
-			delete(m.refused, "by "+o.addr)
-			m.log.Info(logJoined, keyPeer, o.addr, keyConnected, len(connected), keyOf, len(m.others))
-		} else {
-			m.log.Warn(logLeft, keyPeer, o.addr, keyConnected, len(connected), keyOf, len(m.others))
-		}
+		m.sees(o, connected[o], has)
 	}
-	if has := len(connected) > 0; m.had && !has {
+	if m.had && has == 0 {
 		m.log.Error(logNoMajority, keyRemedy, "start the others again, or look whether they and this one reach each other at their --cluster-listen addresses; nothing else needs to be done")
-		m.had = false
-	} else if has && !m.had {
-		m.had = true
+	}
+	m.had = has > 0
+}
+
+// sees notes whether a node is connected, as one of so many. That it is not any more is only said once no node that is can be
+// this one. The lock is held.
+func (m *members) sees(o *member, here bool, connected int) {
+	if o.here = here; here {
+		o.dial, o.refusesUs = "", false
+	}
+	switch {
+	case here && !o.connected:
+		m.log.Info(logJoined, keyPeer, o.addr, keyConnected, connected, keyOf, len(m.others))
+		o.connected = true
+	case !here && o.connected && m.nameless == 0:
+		m.log.Warn(logLeft, keyPeer, o.addr, keyConnected, connected, keyOf, len(m.others))
+		o.connected = false
 	}
 }
 
@@ -215,11 +228,12 @@ func (m *members) waitsFor(err error) {
 func (m *members) String() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var here, away []string
+	has := m.nameless
+	var away []string
 	for _, o := range m.others {
 		switch {
-		case o.connected:
-			here = append(here, o.addr)
+		case o.here:
+			has++
 		case o.refusesUs:
 			away = append(away, o.addr+" (it refuses this node: its --cluster-secret is another one)")
 		case o.dial != "":
@@ -229,11 +243,15 @@ func (m *members) String() string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d of the %d nodes of the cluster are connected, this one included", 1+len(here), 1+len(m.others))
+	fmt.Fprintf(&b, "%d of the %d nodes of the cluster are connected, this one included", 1+has, 1+len(m.others))
 	if len(away) > 0 {
-		fmt.Fprintf(&b, "; not connected: %s; two must be, and at the very first start all three", strings.Join(away, ", "))
+		but := ""
+		if m.nameless > 0 {
+			but = fmt.Sprintf(", but for %d that came from another address", m.nameless)
+		}
+		fmt.Fprintf(&b, "; not connected%s: %s; two must be, and at the very first start all three", but, strings.Join(away, ", "))
 	}
-	if len(here) > 0 && m.reason != nil {
+	if has > 0 && m.reason != nil {
 		fmt.Fprintf(&b, "; what they say: %v", m.reason)
 	}
 	return b.String()

@@ -24,13 +24,12 @@ import (
 
 // embedded is the NATS server of this process.
 type embedded struct {
-	nats    *server.Server
-	dir     string
-	reserve int64
-	lock    *os.File
-	members *members // nil where this node is alone
-	// unsynced is nil where others have the log, too.
-	unsynced *unsynced
+	nats     *server.Server
+	dir      string
+	reserve  int64
+	lock     *os.File
+	members  *members  // nil where this node is alone
+	unsynced *unsynced // nil where others have the log, too
 	stop     context.CancelFunc
 	watch    sync.WaitGroup
 
@@ -45,8 +44,8 @@ const (
 )
 
 // Embed opens the log in a directory, with a NATS server in this process: alone it opens no port. With ClusterListen it
-// waits until a majority of the nodes is there (at the very first start, all of them), or ctx ends. An error says what to do; it is an [*tidings.InvalidError]
-// for options that can't work.
+// waits until a majority of the nodes is there (at the very first start, all of them), or ctx ends. An error says what to do;
+// it is an [*tidings.InvalidError] for options that can't work.
 func Embed(ctx context.Context, o EmbedOptions) (*Broker, error) {
 	n, err := Start(o)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -177,18 +178,44 @@ func TestWaitingForTheOtherNodesEndsWithTheContext(t *testing.T) {
 	}
 }
 
+// A countdown is a context that ends when it was looked at so many times: each step of what runs with it looks at it.
+type countdown struct {
+	context.Context
+	cancel context.CancelFunc
+	left   atomic.Int32
+}
+
+func (c *countdown) Done() <-chan struct{} {
+	if c.left.Add(-1) < 0 {
+		c.cancel()
+	}
+	return c.Context.Done()
+}
+
 func TestALogThatIsGivenUpWhileItIsBegunLeavesNothingRunning(t *testing.T) {
-	for i := range 20 { // at whichever step: TestMain looks for what is left
+	const fewest, most = 4, 500 // steps
+	for steps := range most {   // at each of them: TestMain looks for what is left
 		n, err := natsbroker.Start(natsbroker.EmbedOptions{Dir: t.TempDir(), Options: natsbroker.Options{Logger: quiet()}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond/2)
-		if b, err := n.Open(ctx); err == nil {
+		ctx := &countdown{}
+		ctx.Context, ctx.cancel = context.WithCancel(t.Context())
+		ctx.left.Store(int32(steps))
+		b, err := n.Open(ctx)
+		ctx.cancel()
+		if err == nil {
 			if err := b.Close(); err != nil {
 				t.Error(err)
 			}
+			if steps < fewest {
+				t.Errorf("it was open after %d steps: it looks at its context less often than this test needs", steps)
+			}
+			return
 		}
-		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("after %d steps it ended with %v", steps, err)
+		}
 	}
+	t.Errorf("after %d steps it was not open", most)
 }

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
+	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -14,8 +15,8 @@ import (
 // Messages that the stream had, and has no more, though older ones are there: its file was cut short, or is damaged. Nobody
 // who was not past them can be told everything that came after, so the log begins behind them, for Tidings.
 
-// hole is what is known of the messages that a stream lacks. JetStream counts them, and doesn't say which they are, but in a
-// list that may be longer than a message.
+// hole is what is known of the messages that a stream lacks. JetStream counts them in each answer, and says which they are
+// when it is asked to.
 type hole struct {
 	of      identity
 	missing int    // messages between the first and the last
@@ -35,14 +36,14 @@ func (b *Broker) holeEnd(ctx context.Context, info *jetstream.StreamInfo) (uint6
 	if known.of == id && known.missing == missing {
 		return known.end, nil
 	}
-	end, err := b.findHole(ctx, info.State.FirstSeq, info.State.LastSeq)
-	if err != nil {
+	end, err := b.findHole(ctx, info)
+	if err != nil || end == 0 {
 		return 0, err
 	}
 	b.mu.Lock()
 	b.hole = hole{id, missing, end}
 	b.mu.Unlock()
-	if end > 0 && (known.of != id || known.end != end) { // as the log forgets what is old, fewer are missing
+	if known.of != id || known.end != end { // as the log forgets what is old, fewer are missing
 		b.log.Error(logHole, keyStream, b.opts.Stream, keyMissing, missing, keyTo, end, keyRemedy, holeRemedy)
 	}
 	return end, nil
@@ -65,42 +66,6 @@ func (b *Broker) floorOf(ctx context.Context, info *jetstream.StreamInfo) (uint6
 	return end, nil
 }
 
-// Salvage yields the records before a hole, and between holes, and before what a power loss may have taken.
-func (b *Broker) Salvage(ctx context.Context) iter.Seq2[tidings.Record, error] {
-	return func(yield func(tidings.Record, error) bool) {
-		ctx, cancel := b.until(ctx)
-		defer cancel()
-		var seq, end uint64
-		info, err := b.info(ctx)
-		if err == nil {
-			seq = info.State.FirstSeq
-			end, err = b.floorOf(ctx, info)
-		}
-		for err == nil && seq <= end {
-			var blk *block
-			blk, err = b.nextFromLeader(ctx, seq)
-			switch {
-			case errors.Is(err, errNoMessage), err == nil && blk.seq > end:
-				return
-			case errors.Is(err, tidings.ErrGap): // not one of ours
-				seq, err = seq+1, nil
-				continue
-			case err != nil:
-				continue
-			}
-			for _, r := range blk.records {
-				if !yield(r, nil) {
-					return
-				}
-			}
-			seq = blk.seq + 1
-		}
-		if err != nil {
-			yield(tidings.Record{}, fmt.Errorf("natsbroker: salvage: %w", cause(ctx, err)))
-		}
-	}
-}
-
 // tellOfEmpty logs once that a log that should hold something holds nothing.
 func (b *Broker) tellOfEmpty(info *jetstream.StreamInfo) {
 	st := info.State
@@ -116,52 +81,76 @@ func (b *Broker) tellOfEmpty(info *jetstream.StreamInfo) {
 	}
 }
 
-// findHole returns the newest message that is missing between first and last, 0 if none is.
-func (b *Broker) findHole(ctx context.Context, first, last uint64) (uint64, error) {
-	_, err := b.fromLeader(ctx, last)
-	if errors.Is(err, errNoMessage) {
-		return last, nil
+// mostListed is how many missing messages are asked for: 11 bytes or so each, in one answer.
+const mostListed = 1_000_000
+
+// findHole returns the newest message that the stream lacks; 0 if the log has forgotten meanwhile what is old, and lacks
+// nothing else. It is read from one answer: messages that are appended at the same time hide nothing.
+func (b *Broker) findHole(ctx context.Context, info *jetstream.StreamInfo) (uint64, error) {
+	if info.State.NumDeleted > mostListed {
+		return info.State.LastSeq, nil // more than is needed, and never less
 	}
-	// How many messages there are from one on falls behind how many there would be, at the newest that is missing.
-	low, high := first, last // whole is true of high, and false of what is before low
-	for low < high {
-		mid := low + (high-low)/2
-		whole, err := b.wholeFrom(ctx, mid, last)
-		if err != nil {
-			return 0, err
-		}
-		if whole {
-			high = mid
-		} else {
-			low = mid + 1
-		}
+	listed, err := b.listed(ctx)
+	if err != nil {
+		return 0, b.explain(err)
 	}
-	if low == first {
+	if identityOf(listed) != identityOf(info) {
+		return 0, unavailable(errors.New("the stream was made anew meanwhile"))
+	}
+	st := listed.State
+	if st.LastSeq < st.FirstSeq {
 		return 0, nil
 	}
-	return low - 1, nil
-}
-
-// wholeFrom reports whether the stream has every message from one to another.
-func (b *Broker) wholeFrom(ctx context.Context, from, to uint64) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	c, err := b.js.CreateConsumer(ctx, b.opts.Stream, jetstream.ConsumerConfig{
-		Description: "a node of Tidings, that counts", DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-		AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: consumerGone, MemoryStorage: true, Replicas: 1,
-	})
-	if err != nil {
-		return false, b.explain(err)
+	missing := st.LastSeq - st.FirstSeq + 1 - st.Msgs
+	switch {
+	case missing == 0:
+		return 0, nil
+	case uint64(len(st.Deleted)) < missing:
+		return st.LastSeq, nil // what stands behind the newest that it has isn't listed
 	}
-	defer b.forget(c.CachedInfo().Name)
-	return c.CachedInfo().NumPending >= to-from+1, nil // there may be newer ones by now
+	return slices.Max(st.Deleted), nil
 }
 
-// checkHole returns an error that matches ErrGap where the stream lacks a message that is not before next.
-func (b *Broker) checkHole(ctx context.Context, info *jetstream.StreamInfo, next uint64) error {
-	end, err := b.holeEnd(ctx, info)
-	if err != nil || end < next {
+// listTimeout is how long the leader may take to say which messages it lacks.
+const listTimeout = 10 * time.Second
+
+// listed is info with the list of what is missing.
+func (b *Broker) listed(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	for {
+		s, err := b.js.Stream(ctx, b.opts.Stream)
+		if err != nil {
+			return nil, err
+		}
+		info, err := s.Info(ctx, jetstream.WithDeletedDetails(true))
+		if err != nil || isLeaders(info) {
+			return info, err
+		}
+		if !pause(ctx, retryPause) {
+			return nil, unavailable(errNoLeader)
+		}
+	}
+}
+
+// checkFloor returns an error that matches ErrGap where what is to be read next is not after what the log doesn't hold.
+func (b *Broker) checkFloor(ctx context.Context, info *jetstream.StreamInfo, next uint64) error {
+	floor, err := b.floorOf(ctx, info)
+	if err != nil || floor < next {
 		return err
 	}
-	return fmt.Errorf("tail from message %d, while messages up to %d are missing: %w", next, end, tidings.ErrGap)
+	return fmt.Errorf("tail from message %d, while those up to %d are missing, or given up: %w", next, floor, tidings.ErrGap)
+}
+
+// floorKnown returns the floor of a stream as far as State and Tail have found it out.
+func (b *Broker) floorKnown(id identity) (end uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.hole.of == id {
+		end = b.hole.end
+	}
+	if b.floor.of == id {
+		end = max(end, b.floor.seq)
+	}
+	return end
 }

@@ -1,13 +1,18 @@
 package natsbroker_test
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/tidings-sse/tidings"
+	"github.com/tidings-sse/tidings/internal/natstest"
 	"github.com/tidings-sse/tidings/natsbroker"
 )
 
@@ -117,5 +122,97 @@ func TestALogWhoseFilesLackEventsBeginsBehindThemAndSaysSo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// deletable makes a log on a server anew, so that a message can be deleted, as a damaged file lacks it.
+func deletable(t *testing.T, s *natstest.Server) (*natsbroker.Broker, jetstream.Stream) {
+	t.Helper()
+	b := connect(t, natsbroker.ConnectOptions{URL: s.URL()})
+	js := admin(t, s.URL())
+	st, err := js.Stream(t.Context(), "tidings")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := st.CachedInfo().Config
+	cfg.DenyDelete = false
+	if err := js.DeleteStream(t.Context(), "tidings"); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	return b, st
+}
+
+func TestAHoleIsFoundWhileEventsAreAppended(t *testing.T) {
+	s := natstest.Start(t, natsServer(t), natstest.Config{})
+	b, st := deletable(t, s)
+	hole := store(t, b, 0, 60)[39].Position.Hi
+	if err := st.DeleteMsg(t.Context(), hole); err != nil {
+		t.Fatal(err)
+	}
+	o := natsbroker.ConnectOptions{URL: s.URL()}
+	ctx, stop := context.WithCancel(bounded(t))
+	var appending sync.WaitGroup
+	defer appending.Wait()
+	defer stop()
+	for i := range 4 {
+		from := connect(t, o)
+		appending.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if _, err := from.Append(ctx, []tidings.Record{record(1000*i + n)}); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 10 { // each looks for it anew
+		var log lockedBuffer
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		if st := state(t, connect(t, o)); st.Floor.Hi != hole {
+			t.Errorf("the newest that is missing is %d, and the state is %+v", hole, st)
+		}
+		if n := strings.Count(log.String(), "lack events"); n != 1 {
+			t.Errorf("it is told %d times: %s", n, log.String())
+		}
+	}
+}
+
+func TestWhatIsBeforeAHoleIsReadFromALogThatBeginsBehindIt(t *testing.T) {
+	s := natstest.Start(t, natsServer(t), natstest.Config{})
+	b, st := deletable(t, s)
+	var want []tidings.Record
+	for i := range 300 {
+		if i == 50 {
+			if _, err := admin(t, s.URL()).Publish(t.Context(), "tidings.log", []byte("not one of ours")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := store(t, b, i, 1)[0]
+		if i == 100 || i == 250 {
+			if err := st.DeleteMsg(t.Context(), r.Position.Hi); err != nil {
+				t.Fatal(err)
+			}
+		} else if i < 250 {
+			want = append(want, r)
+		}
+	}
+	state(t, b)
+	asked := b.Published()
+	var got []tidings.Record
+	for r, err := range b.Salvage(bounded(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, r)
+	}
+	sameRecords(t, got, want)
+	if n := b.Published() - asked; n > 60 {
+		t.Errorf("NATS was asked %d times for %d messages", n, len(got))
+	}
+	for range b.Salvage(bounded(t)) {
+		break // who wants no more gets no more
 	}
 }

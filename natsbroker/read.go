@@ -28,7 +28,15 @@ func (b *Broker) Read(ctx context.Context, from, to tidings.Position) iter.Seq2[
 		if to.Hi == math.MaxUint64 {
 			to.Lo = 0 // the message that it is in has no number
 		}
-		for seq := max(messageOf(from), 1); seq <= messageOf(to); seq++ {
+		b.mu.Lock()
+		id := b.stated
+		b.mu.Unlock()
+		first := max(messageOf(from), 1)
+		if floor := b.floorKnown(id); first <= min(floor, messageOf(to)) {
+			yield(tidings.Record{}, fmt.Errorf("natsbroker: read: message %d, while those up to %d are missing, or given up: %w", first, floor, tidings.ErrGap))
+			return
+		}
+		for seq := first; seq <= messageOf(to); seq++ {
 			if ctx.Err() != nil {
 				yield(tidings.Record{}, context.Cause(ctx))
 				return

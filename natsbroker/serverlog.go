@@ -58,8 +58,10 @@ func (l *serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	if m := l.members; m != nil {
 		switch {
-		case strings.HasPrefix(text, saysDial) && len(v) > 0:
-			m.unreachable(fmt.Sprint(v[len(v)-1]))
+		case strings.HasPrefix(text, saysDial):
+			if err, ok := lastError(v); ok {
+				m.unreachable(err)
+			}
 			l.log.Debug(logServer, keyReason, text)
 			return
 		case strings.Contains(text, saysRouteError) && strings.Contains(text, saysViolation):

@@ -117,27 +117,11 @@ func (t *tail) follow(ctx context.Context) error {
 	if err := t.check(ctx, next); err != nil {
 		return err
 	}
-	asked, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	c, err := t.b.js.CreateConsumer(asked, t.b.opts.Stream, jetstream.ConsumerConfig{
-		Description:       "a node of Tidings",
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       next,
-		AckPolicy:         jetstream.AckNonePolicy,
-		InactiveThreshold: consumerGone,
-		MemoryStorage:     true,
-		Replicas:          1,
-	})
-	if err != nil {
-		return t.b.explain(err)
-	}
-	defer t.b.forget(c.CachedInfo().Name)
-	const headers = 64 << 10 // at most, and what NATS counts beside a message
-	ahead := max(aheadBytes, int(t.b.nc.MaxPayload())) + headers
-	ms, err := c.Messages(jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, ahead), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(10*time.Second))
+	c, ms, err := t.b.consume(ctx, next)
 	if err != nil {
 		return err
 	}
+	defer t.b.forget(c.CachedInfo().Name)
 	defer ms.Stop()
 	defer func(began time.Time) {
 		if time.Since(began) > patience { // it was idle, and not without a consumer that answers
@@ -150,7 +134,7 @@ func (t *tail) follow(ctx context.Context) error {
 
 	var fetching sync.WaitGroup
 	defer fetching.Wait()
-	ctx, cancel = context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	came := make(chan arrival)
 	fetching.Go(func() { t.fetch(ctx, ms, next, came) })
@@ -171,6 +155,31 @@ func (t *tail) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// consume returns a consumer that begins at a message, and has its server send ahead. Its caller stops that, and forgets it.
+func (b *Broker) consume(ctx context.Context, next uint64) (jetstream.Consumer, jetstream.MessagesContext, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	c, err := b.js.CreateConsumer(ctx, b.opts.Stream, jetstream.ConsumerConfig{
+		Description:       "a node of Tidings",
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       next,
+		AckPolicy:         jetstream.AckNonePolicy,
+		InactiveThreshold: consumerGone,
+		MemoryStorage:     true,
+		Replicas:          1,
+	})
+	if err != nil {
+		return nil, nil, b.explain(err)
+	}
+	const headers = 64 << 10 // at most, and what NATS counts beside a message
+	ahead := max(aheadBytes, int(b.nc.MaxPayload())) + headers
+	ms, err := c.Messages(jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, ahead), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(10*time.Second))
+	if err != nil {
+		b.forget(c.CachedInfo().Name)
+	}
+	return c, ms, err
 }
 
 // An arrival is a message that the consumer brought, or why there are no more.
@@ -274,7 +283,7 @@ func (t *tail) check(ctx context.Context, next uint64) error {
 	case next > last+1:
 		return fmt.Errorf("tail from message %d, while the newest is %d: %w", next, last, tidings.ErrGap)
 	}
-	if err := t.b.checkHole(ctx, info, next); err != nil {
+	if err := t.b.checkFloor(ctx, info, next); err != nil {
 		return err
 	}
 	if next <= last {

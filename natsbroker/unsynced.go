@@ -29,6 +29,7 @@ type unsynced struct {
 	dir    string
 	always bool
 	found  bool // a mark of another boot
+	owes   bool // a mark of this boot, whose run may have written what is not synced yet, whatever this one syncs
 	marked bool // by this process
 }
 
@@ -40,7 +41,10 @@ func findUnsynced(dir string, always bool) (*unsynced, error) {
 		return u, nil
 	}
 	boot, how, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-	u.found = how != markSync && (boot == "" || boot != bootID())
+	if how != markSync {
+		u.owes = boot != "" && boot == bootID()
+		u.found = !u.owes
+	}
 	return u, err
 }
 
@@ -53,10 +57,11 @@ func bootID() string {
 	return strings.TrimSpace(string(text))
 }
 
-// mark makes the mark, before anything is appended.
+// mark makes the mark, before anything is appended. Where an earlier run of this boot was not synced, it says so until the log
+// is closed in order.
 func (u *unsynced) mark() error {
 	how := "interval"
-	if u.always {
+	if u.always && !u.owes {
 		how = markSync
 	}
 	u.marked = true

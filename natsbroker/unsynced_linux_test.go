@@ -56,6 +56,16 @@ func TestALogThatMayLackItsEndAfterAPowerLossIsGivenUpAndSaysSo(t *testing.T) {
 					t.Errorf("start %d: the state is %+v, want the floor %v", start, st, want)
 				}
 				follow(t, b, st.Floor).wants(stored[st.Floor.Hi:]...)
+				if c.gap {
+					follow(t, b, tidings.Position{}).ends(tidings.ErrGap)
+					var gap error
+					for _, gap = range b.Read(bounded(t), stored[3].Position, st.Last) {
+					}
+					if !errors.Is(gap, tidings.ErrGap) {
+						t.Errorf("start %d: what is given up can be read: %v", start, gap)
+					}
+				}
+				sameRecords(t, read(t, b), stored[st.Floor.Hi:])
 				stored = append(stored, store(t, b, 10+start, 1)...)
 				if err := b.Close(); err != nil {
 					t.Fatal(err)
@@ -72,6 +82,35 @@ func TestALogThatMayLackItsEndAfterAPowerLossIsGivenUpAndSaysSo(t *testing.T) {
 				t.Errorf("the log: %s", s)
 			}
 		})
+	}
+}
+
+func TestALogIsNotSyncedAlwaysBeforeWhatAnEarlierRunWroteIs(t *testing.T) {
+	dir, crashed := t.TempDir(), t.TempDir()
+	store(t, embed(t, natsbroker.EmbedOptions{Dir: dir}), 0, 3)
+	copyDir(t, dir, crashed) // as a process leaves it that is killed
+	mark := filepath.Join(crashed, "open")
+	for _, how := range []string{"interval", "always"} { // until it is closed in order
+		b := embed(t, natsbroker.EmbedOptions{Dir: crashed, SyncAlways: true})
+		text, err := os.ReadFile(mark)
+		if err != nil || !strings.HasSuffix(string(text), " "+how+"\n") {
+			t.Errorf("the mark is %q, %v, and not of %s", text, err, how)
+		}
+		if st := state(t, b); !st.Floor.IsZero() {
+			t.Errorf("a crash of the process gave something up: %+v", st)
+		}
+		again := t.TempDir()
+		copyDir(t, crashed, again)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		boot, after, _ := strings.Cut(string(text), " ") // and then the power is lost
+		if err := os.WriteFile(filepath.Join(again, "open"), []byte(strings.Repeat("0", len(boot))+" "+after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if st := state(t, embed(t, natsbroker.EmbedOptions{Dir: again, SyncAlways: true})); st.Floor.IsZero() != (how == "always") {
+			t.Errorf("after a power loss the state is %+v", st)
+		}
 	}
 }
 

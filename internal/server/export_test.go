@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/tidings-sse/tidings"
 )
 
 // HTTP returns the server that net/http runs, to see how it is set up.
@@ -91,3 +93,11 @@ func NewDoor(cfg *Config, next http.Handler) (http.Handler, error) {
 
 // Warm has the collector run more often until the hub is ready.
 func Warm(ctx context.Context, ready func() error) { warm(ctx, ready) }
+
+// TakeOver puts a hub on a log that was opened, in the place of the one that serves.
+func (s *Server) TakeOver(ctx context.Context, broker tidings.Broker) error {
+	return s.takeOver(ctx, broker)
+}
+
+// TroubleOnly returns the handler that passes on warnings and errors.
+func TroubleOnly(h slog.Handler) slog.Handler { return troubleOnly{h} }

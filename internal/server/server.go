@@ -56,6 +56,7 @@ const (
 	logStopped   = "stopped"
 	logRefused   = "refused"
 	logHTTP      = "net/http"
+	logNoLog     = "the log was opened, and can't be reached: it is asked again until it can"
 
 	logNoTokens       = "there are API keys, and nothing that verifies tokens: nobody can listen. Set TIDINGS_JWT_SECRET, --jwt-key-file or --jwks-url" // #nosec G101 -- it names variables
 	logRandomSessions = "session cookies and tickets are signed with a random secret: they end with this process, and no other node takes them. Set TIDINGS_SESSION_SECRET"
@@ -172,7 +173,10 @@ func (s *Server) openLog(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		return s.serveLog(broker, nil)
+		if err := s.serveLog(broker, nil); err != nil {
+			return errors.Join(err, broker.Close())
+		}
+		return nil
 	}
 	if s.node, err = s.cfg.startNode(s.log); err != nil {
 		return err
@@ -183,7 +187,7 @@ func (s *Server) openLog(ctx context.Context) (err error) {
 	return nil
 }
 
-// serveLog puts a hub on a log, which it closes where it can't. waits is what is waited for instead of the log.
+// serveLog puts a hub on a log. waits is what is waited for instead of the log.
 func (s *Server) serveLog(broker tidings.Broker, waits func() string) error {
 	o := *s.opts
 	o.Broker, o.Authorizer, o.Logger = broker, s.access.authorizer, s.log
@@ -192,7 +196,7 @@ func (s *Server) serveLog(broker tidings.Broker, waits func() string) error {
 	}
 	hub, err := tidings.New(&o)
 	if err != nil {
-		return errors.Join(flaggedOption(err), broker.Close())
+		return flaggedOption(err)
 	}
 	s.live.Store(&live{broker, hub, s.routes(hub), waits})
 	return nil

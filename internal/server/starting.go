@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -52,12 +53,36 @@ func (s *Server) openWaiting(ctx context.Context) error {
 		}
 		return fmt.Errorf("the log can't be opened: %w", flaggedOption(err))
 	}
-	before := s.hub()
-	if err := s.serveLog(broker, nil); err != nil {
-		return err
-	}
-	return before.Close() // what it is still refusing
+	return s.takeOver(ctx, broker)
 }
+
+// takeOver puts a hub on a log that is open, as soon as that says what it holds: another node may be away again by now. It
+// closes the log where ctx ends first, and where no hub can be put on it.
+func (s *Server) takeOver(ctx context.Context, broker tidings.Broker) error {
+	before := s.hub()
+	tick := time.NewTicker(openInterval)
+	defer tick.Stop()
+	for told := false; ; told = true {
+		err := s.serveLog(broker, nil)
+		if err == nil {
+			return before.Close() // what it is still refusing
+		}
+		if !errors.Is(err, tidings.ErrUnavailable) {
+			return errors.Join(err, broker.Close())
+		}
+		if !told {
+			s.log.Warn(logNoLog, keyError, err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return broker.Close()
+		}
+	}
+}
+
+// openInterval is how often a log is asked what it holds, until it says so.
+const openInterval = time.Second
 
 // troubleOnly passes on warnings and errors: the hub that serves nothing has nothing else to say.
 type troubleOnly struct{ slog.Handler }
@@ -65,4 +90,14 @@ type troubleOnly struct{ slog.Handler }
 // Enabled reports whether it is one.
 func (h troubleOnly) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelWarn && h.Handler.Enabled(ctx, l)
+}
+
+// WithAttrs keeps it so for a logger with attributes.
+func (h troubleOnly) WithAttrs(as []slog.Attr) slog.Handler {
+	return troubleOnly{h.Handler.WithAttrs(as)}
+}
+
+// WithGroup keeps it so for a logger with a group.
+func (h troubleOnly) WithGroup(name string) slog.Handler {
+	return troubleOnly{h.Handler.WithGroup(name)}
 }

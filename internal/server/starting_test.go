@@ -2,11 +2,16 @@ package server_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,7 +89,14 @@ func TestANodeWithoutAMajorityAnswersThatItIsStartingUntilTheOthersAreThere(t *t
 		}
 	}
 	first.listen(t, "topic=a")
-	if s := first.log.String(); strings.Contains(s, "msg=closed") || !strings.Contains(s, "a node of the cluster is connected") {
+	for deadline := time.After(within); !strings.Contains(first.log.String(), "a node of the cluster is connected"); {
+		select {
+		case <-tick.C: // who is connected is looked at once a second
+		case <-deadline:
+			t.Fatalf("the log: %s", first.log)
+		}
+	}
+	if s := first.log.String(); strings.Contains(s, "msg=closed") {
 		t.Errorf("the log: %s", s)
 	}
 }
@@ -102,4 +114,65 @@ func TestANodeThatWaitsForAMajorityStopsInOrder(t *testing.T) {
 		t.Errorf("the log: %s", s)
 	}
 	start(t, cfg) // the directory is free again, and so is the address
+}
+
+// An awayLog says the first times that it is asked that it can't be reached, or whatever else is wrong.
+type awayLog struct {
+	*tidings.MemoryBroker
+	asked atomic.Int32
+	times int32
+	err   error
+}
+
+func (b *awayLog) State(ctx context.Context) (tidings.State, error) {
+	if b.asked.Add(1) <= b.times {
+		return tidings.State{}, b.err
+	}
+	return b.MemoryBroker.State(ctx)
+}
+
+func TestALogThatIsAwayJustAfterItWasOpenedIsAskedAgain(t *testing.T) {
+	srv := start(t, config(t))
+	away := &awayLog{MemoryBroker: tidings.NewMemoryBroker(nil), times: 1, err: fmt.Errorf("no leader: %w", tidings.ErrUnavailable)}
+	if err := srv.TakeOver(t.Context(), away); err != nil {
+		t.Fatal(err)
+	}
+	if s := srv.log.String(); strings.Count(s, "level=WARN msg=\"the log was opened, and can't be reached") != 1 || !strings.Contains(s, "no leader") {
+		t.Errorf("the log: %s", s)
+	}
+	srv.listen(t, "topic=a")
+	if n := away.asked.Load(); n < 2 {
+		t.Errorf("it was asked %d times", n)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		err  error
+		want error
+	}{
+		"the node is stopped meanwhile": {ended, tidings.ErrUnavailable, nil},
+		"it can't be waited for":        {t.Context(), broken, broken},
+	} {
+		b := &awayLog{MemoryBroker: tidings.NewMemoryBroker(nil), times: 1 << 30, err: c.err}
+		if err := srv.TakeOver(c.ctx, b); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := b.MemoryBroker.State(t.Context()); !errors.Is(err, tidings.ErrClosed) {
+			t.Errorf("%s: the log is left open: %v", name, err)
+		}
+	}
+}
+
+func TestALoggerOfOnlyTroubleStaysSo(t *testing.T) {
+	var log logBuffer
+	l := slog.New(server.TroubleOnly(slog.NewTextHandler(&log, nil)))
+	for _, l := range []*slog.Logger{l, l.With("key", "value"), l.WithGroup("group").With("key", "value")} {
+		l.Info("quiet")
+		l.Warn("trouble")
+	}
+	if s := log.String(); strings.Contains(s, "quiet") || strings.Count(s, "msg=trouble") != 3 || !strings.Contains(s, "group.key=value") {
+		t.Errorf("the log: %s", s)
+	}
 }
