@@ -66,6 +66,9 @@ func (e Event) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads an event in the form of the HTTP API. The error is an [*InvalidError] that says where.
 func (e *Event) UnmarshalJSON(b []byte) error {
 	ev, err := parseEvent(slices.Clone(b))
+	if err == nil {
+		_, err = ev.check(math.MaxInt)
+	}
 	if err != nil {
 		return err
 	}
