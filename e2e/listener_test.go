@@ -27,6 +27,8 @@ const (
 	soakHeavy = "heavy" // a topic of few, with large events
 
 	soakForgotten = "1zz-0.0-0" // a cursor of another log
+
+	soakMostBehind = 5 * time.Second // how late a slow listener may be and still stop reading
 )
 
 // How some listeners are.
@@ -55,6 +57,7 @@ type listener struct {
 	streams int
 	got     []arrival // the events it has, in their order
 	certain int       // how many of them every listener gets
+	behind  bool      // what it got last is old: it must not get so late that a replay would be more than MaxReplayBytes
 	gaps    []gap
 	leaves  *time.Timer     // ends its stream, if it is fleeting
 	began   time.Time       // its stream: when it was dialed
@@ -259,7 +262,7 @@ func (l *listener) read(conn *tearable) error {
 
 // take takes one event.
 func (l *listener) take(e sse.Event) error {
-	if l.slow && l.random.IntN(8) == 0 && !l.soak.isOver() {
+	if l.slow && !l.behind && l.random.IntN(8) == 0 && !l.soak.isOver() {
 		timer := time.NewTimer(time.Duration(l.random.Int64N(int64(soakMostAway))))
 		select {
 		case <-timer.C:
@@ -278,6 +281,13 @@ func (l *listener) take(e sse.Event) error {
 		return l.begun(e)
 	case "tidings.checkpoint", "tidings.disconnected":
 		return nil
+	case "tidings.unavailable":
+		select {
+		case <-l.soak.leaving: // it came back while the server drained
+			return nil
+		default:
+			return fmt.Errorf("it was refused: %s", e.Data)
+		}
 	case soakMarker:
 		select {
 		case <-l.ended:
@@ -304,6 +314,7 @@ func (l *listener) take(e sse.Event) error {
 		return fmt.Errorf("event %d has the id %q, which is none, or another event's", n, e.ID)
 	}
 	l.ids[e.ID] = true
+	l.behind = time.Since(sent.begun) > soakMostBehind
 	l.got = append(l.got, arrival{n, l.began})
 	if sent.certain() {
 		l.certain++
