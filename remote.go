@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	crand "crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -121,6 +122,9 @@ func (r *Remote) try(ctx context.Context, body []byte) (_ Receipt, after time.Du
 	if err != nil {
 		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 			return Receipt{}, 0, notStored(err) // nothing was sent to anybody
+		}
+		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			return Receipt{}, -1, notStored(err) // the same, and it won't be trusted the next time
 		}
 		return Receipt{}, 0, fmt.Errorf("it is not known whether the event was stored: %w", err)
 	}

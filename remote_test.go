@@ -213,6 +213,23 @@ func TestARemoteThatCantKnowWhatBecameOfAnEventSaysHowToSettleIt(t *testing.T) {
 	})
 }
 
+func TestARemoteThatDoesNotTrustTheServerSendsNothing(t *testing.T) {
+	calls := 0
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls++ }))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	remote, err := tidings.NewRemote(srv.URL+"/api/sse", &tidings.RemoteOptions{Client: &http.Client{Transport: transport}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.Broadcast(t.Context(), "x", 1); !errors.Is(err, tidings.ErrNotStored) || strings.Contains(err.Error(), "not known whether") || calls > 0 {
+		t.Errorf("after %d calls, got %v", calls, err)
+	}
+}
+
 func TestAPageThatMentionsHTTPSIsNotTakenForTLS(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
