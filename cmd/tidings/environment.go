@@ -20,11 +20,13 @@ func checkEnvironment(app *kong.Application) error {
 	return server.CheckEnvironment(os.Environ(), known)
 }
 
-// BeforeResolve refuses a misspelt variable before anything is made of the others.
+// BeforeResolve refuses a variable that is misspelt, or empty, before anything is made of the others.
 func (serveCmd) BeforeResolve(ctx *kong.Context) error { return checkEnvironment(ctx.Model) }
 
-// BeforeResolve is that of serve.
+// BeforeResolve is that of serve, as are the others.
+func (sendCmd) BeforeResolve(ctx *kong.Context) error        { return checkEnvironment(ctx.Model) }
+func (listenCmd) BeforeResolve(ctx *kong.Context) error      { return checkEnvironment(ctx.Model) }
+func (benchCmd) BeforeResolve(ctx *kong.Context) error       { return checkEnvironment(ctx.Model) }
 func (configCheckCmd) BeforeResolve(ctx *kong.Context) error { return checkEnvironment(ctx.Model) }
-
-// BeforeResolve is that of serve.
-func (inspectCmd) BeforeResolve(ctx *kong.Context) error { return checkEnvironment(ctx.Model) }
+func (mintCmd) BeforeResolve(ctx *kong.Context) error        { return checkEnvironment(ctx.Model) }
+func (inspectCmd) BeforeResolve(ctx *kong.Context) error     { return checkEnvironment(ctx.Model) }

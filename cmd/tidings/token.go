@@ -43,6 +43,9 @@ The claims have their usual names (sub, sid, topics, send). It is for trying out
 
 // Validate refuses rights that would be to nothing.
 func (c *mintCmd) Validate() error {
+	if len(c.Secret) == 0 || strings.TrimSpace(c.Secret[0]) == "" {
+		return errors.New("--jwt-secret is empty: give the server's")
+	}
 	for _, topic := range c.Topic {
 		if err := checkPattern("--topic", topic); err != nil {
 			return err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -39,9 +41,9 @@ func TestANegativeNumberIsRefusedInTheWordsOfItsFlag(t *testing.T) {
 	}
 }
 
-func TestAMisspeltVariableIsRefusedByWhatReadsTheConfiguration(t *testing.T) {
+func TestAMisspeltVariableIsRefused(t *testing.T) {
 	t.Setenv("TIDINGS_JWT_SECERT", "0123456789abcdefghijklmnopqrstuvwxyz")
-	for _, args := range [][]string{{"serve", "--addr", "127.0.0.1:0"}, {"config", "check"}, {"token", "inspect", "--explain", "x.y.z"}} {
+	for _, args := range [][]string{{"serve", "--addr", "127.0.0.1:0"}, {"config", "check"}, {"token", "inspect", "--explain", "x.y.z"}, {"token", "mint", "--user", "u"}, {"send", "--user", "u", "1"}, {"listen", "--for", "1s"}, {"bench"}} {
 		out := run(t, "", args...)
 		if out.code != exitUsage || !strings.Contains(out.stderr, "TIDINGS_JWT_SECERT") || !strings.Contains(out.stderr, "did you mean TIDINGS_JWT_SECRET?") || strings.Contains(out.stderr, "0123456789") {
 			t.Errorf("%q: %+v", args, out)
@@ -52,9 +54,30 @@ func TestAMisspeltVariableIsRefusedByWhatReadsTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestAnEmptyVariableIsRefusedAsIfItWereMisspelt(t *testing.T) {
+	t.Setenv("TIDINGS_JWT_SECRET", "")
+	for _, args := range [][]string{{"serve", "--addr", "127.0.0.1:0"}, {"token", "mint", "--user", "u"}} {
+		if out := run(t, "", args...); out.code != exitUsage || !strings.Contains(out.stderr, "TIDINGS_JWT_SECRET, which is empty: give it a value, or unset it") {
+			t.Errorf("%q: %+v", args, out)
+		}
+	}
+}
+
+func TestATokenIsNotMintedWithAnEmptySecret(t *testing.T) {
+	for _, secret := range []string{"", " "} {
+		if out := run(t, "", "token", "mint", "--user", "u", "--jwt-secret", secret); out.code != exitUsage || !strings.Contains(out.stderr, "--jwt-secret is empty") {
+			t.Errorf("%q: %+v", secret, out)
+		}
+	}
+}
+
 func TestTheVariablesOfOtherCommandsAreNoMistake(t *testing.T) {
-	for _, name := range []string{"TIDINGS_URL", "TIDINGS_TOKEN", "TIDINGS_CONFIG"} {
-		t.Setenv(name, "")
+	file := filepath.Join(t.TempDir(), "tidings.yaml")
+	if err := os.WriteFile(file, []byte("max-topics: 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"TIDINGS_URL": "http://127.0.0.1:1", "TIDINGS_TOKEN": "t", "TIDINGS_CONFIG": file} {
+		t.Setenv(name, value)
 	}
 	if out := run(t, "", "config", "check"); out.code != exitOK {
 		t.Errorf("%+v", out)

@@ -18,7 +18,10 @@ func CheckEnvironment(environ, known []string) error {
 	// "tidings-web" is TIDINGS_WEB_SERVICE_HOST: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 	ofService := regexp.MustCompile(`^TIDINGS_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 	for _, v := range environ {
-		name, _, _ := strings.Cut(v, "=")
+		name, value, _ := strings.Cut(v, "=")
+		if value == "" && slices.Contains(known, name) {
+			return fmt.Errorf("the environment has %s, which is empty: give it a value, or unset it", name)
+		}
 		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) || ofService.MatchString(name) {
 			continue
 		}

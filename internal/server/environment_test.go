@@ -30,6 +30,12 @@ func TestAVariableThatIsMisspeltIsRefusedWithTheNearestName(t *testing.T) {
 	}
 }
 
+func TestAVariableThatIsEmptyIsRefused(t *testing.T) {
+	if err := server.CheckEnvironment([]string{"TIDINGS_JWT_SECRET="}, []string{"TIDINGS_JWT_SECRET"}); err == nil || !strings.Contains(err.Error(), "TIDINGS_JWT_SECRET, which is empty") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWhatIsNotTheProgramsMayBeInTheEnvironment(t *testing.T) {
 	for _, v := range []string{
 		"TIDINGS_ADDR=:1", "TIDING_ADDR=:1", "tidings_addr=:1", "MY_TIDINGS_ADDRESS=x", "TIDINGS=x", "",
