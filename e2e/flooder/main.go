@@ -136,7 +136,7 @@ func (w *worker) send(ctx context.Context) {
 	if w.conn == nil {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", w.addr)
 		if err != nil {
-			if ctx.Err() == nil {
+			if !isOver(ctx) {
 				w.failed.Add(1)
 			}
 			return
@@ -162,6 +162,12 @@ func (w *worker) send(ctx context.Context) {
 	}
 }
 
+// isOver reports whether the time is over. A dial that ends with it may return before ctx says so.
+func isOver(ctx context.Context) bool {
+	end, timed := ctx.Deadline()
+	return ctx.Err() != nil || timed && !time.Now().Before(end)
+}
+
 // open opens connections, over a time at the shortest.
 func (f *flood) open(ctx context.Context, over time.Duration) []net.Conn {
 	const together = 10
@@ -174,7 +180,7 @@ func (f *flood) open(ctx context.Context, over time.Duration) []net.Conn {
 		}
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", f.addr)
 		switch {
-		case ctx.Err() != nil:
+		case isOver(ctx):
 			return conns
 		case err != nil:
 			f.failed.Add(1)
