@@ -56,7 +56,7 @@ func nameAt(listen string) string {
 	return "tidings-" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:10])
 }
 
-const secretRemedy = "give all nodes the same secret (--cluster-secret)"
+const secretRemedy = "give all nodes the same secret (--cluster-secret)" // #nosec G101 -- it is advice, and no secret
 
 // mostRefused is how many hosts, or addresses, are remembered.
 const mostRefused = 256
