@@ -28,7 +28,7 @@ func TestADurableServerThatIsKilledUnderLoadKeepsWhatItAcknowledged(t *testing.T
 	if full() {
 		kills = 5
 	}
-	for range kills {
+	for kill := range kills {
 		before, _, _ := s.counts()
 		eventually(t, "events are acknowledged", func() error {
 			if now, _, _ := s.counts(); now < before+500 {
@@ -40,6 +40,9 @@ func TestADurableServerThatIsKilledUnderLoadKeepsWhatItAcknowledged(t *testing.T
 		n.kill()
 		n.start()
 		n.ready()
+		for _, l := range ls {
+			eventually(t, "its stream is resumed before the next kill", func() error { return l.resumed(kill + 1) })
+		}
 	}
 	before, _, _ := s.counts()
 	eventually(t, "events are acknowledged again", func() error {
