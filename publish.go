@@ -25,7 +25,7 @@ type publisher struct {
 
 	mu       sync.Mutex // guards what follows, and the fields of every send
 	queue    []*send
-	awaited  int              // how many sends gather waits for
+	awaited  int              // how many sends gather waits for; 0 while it doesn't
 	spare    []*send          // a batch that is over, for the next queue
 	pending  map[uint64]*send // handed to the broker and not over, by nonce
 	receipts map[string]keptReceipt
@@ -218,8 +218,9 @@ func (p *publisher) next() []*send {
 		p.unrouted += s.size
 		n++
 	}
+	p.awaited = 0
 	select {
-	case <-p.settled:
+	case <-p.settled: // of the batch before
 	default:
 	}
 	batch := p.queue[:n:n]

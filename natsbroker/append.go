@@ -156,14 +156,18 @@ const maxTogether = 1000
 
 // together returns how many of the parts may be published as one: a key that comes again is looked at after its first.
 func together(parts []part) int {
-	seen := make(map[string]bool, min(len(parts), maxTogether))
+	var seen map[string]bool // most have no key
 	for i, p := range parts {
 		if i == maxTogether || seen[p.id] {
 			return i
 		}
-		if p.id != "" {
-			seen[p.id] = true
+		if p.id == "" {
+			continue
 		}
+		if seen == nil {
+			seen = make(map[string]bool, min(len(parts), maxTogether))
+		}
+		seen[p.id] = true
 	}
 	return len(parts)
 }

@@ -111,7 +111,8 @@ func (o *own) delivered(seq uint64) {
 	o.next = seq + 1
 }
 
-// prove reports whether a message that the consumer brought was delivered as this node's own. Its error says that another one was.
+// prove reports whether a message that the consumer brought was delivered as this node's own. Its error says that another
+// one was.
 func (o *own) prove(a arrival) (known bool, _ error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
