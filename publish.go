@@ -171,12 +171,14 @@ func (p *publisher) gather(ctx context.Context, n int, took time.Duration) {
 	if p.gathers(n) {
 		return
 	}
-	patience := time.NewTimer(min(took/2, maxGather))
-	defer patience.Stop()
-	select {
-	case <-p.settled:
-	case <-patience.C:
-	case <-ctx.Done():
+	if most := min(took/2, maxGather); most > 0 {
+		patience := time.NewTimer(most)
+		select {
+		case <-p.settled:
+		case <-patience.C:
+		case <-ctx.Done():
+		}
+		patience.Stop()
 	}
 	for range gatherTurns {
 		if p.gathers(n) {
