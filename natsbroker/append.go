@@ -50,6 +50,7 @@ func (b *Broker) Append(ctx context.Context, rs []tidings.Record) ([]tidings.App
 		b.counts.failed.Add(1)
 	default:
 		b.counts.unknown.Add(1)
+		b.miss()
 	}
 	return nil, fmt.Errorf("natsbroker: append: %w", err)
 }

@@ -1,6 +1,7 @@
 package natsbroker
 
 import (
+	"context"
 	"encoding/binary"
 	"time"
 
@@ -89,3 +90,18 @@ func (o *Own) Brings(seq uint64, r tidings.Record) (known bool, err error) {
 
 // End says that the log is not followed any more, and FollowFrom that it is again.
 func (o *Own) End() { o.own.end() }
+
+// Beside publishes a message of one record that the broker isn't told the place of.
+func (b *Broker) Beside(r tidings.Record) error {
+	_, err := b.nc.Request(b.want.Subjects[0], Encode([]tidings.Record{r}), requestTimeout)
+	return err
+}
+
+// Consumers returns how many consumers the log has.
+func (b *Broker) Consumers(ctx context.Context) (int, error) {
+	info, err := b.info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.Consumers, nil
+}

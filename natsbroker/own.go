@@ -15,9 +15,10 @@ import (
 // consumer does bring it, it must be the same message; else the log is not what it was.
 
 const (
-	maxOwnWaiting  = 16   // messages that wait for a tail; it gets more of them by the consumer
-	maxOwnUnproven = 4096 // messages that were delivered, and that the consumer has not brought yet
-	maxOwnSpare    = 512  // records of a slice that is kept to be used again
+	maxOwnWaiting  = 256     // messages that wait for a tail; it gets more of them by the consumer
+	maxOwnBytes    = 8 << 20 // of the data of their records, but for one of them
+	maxOwnUnproven = 4096    // messages that were delivered, and that the consumer has not brought yet
+	maxOwnSpare    = 512     // records of a slice that is kept to be used again
 )
 
 // own is what a tail knows of what its node appended.
@@ -27,12 +28,17 @@ type own struct {
 	mu       sync.Mutex // guards what follows
 	next     uint64     // the message to be delivered next; 0 while the log is not followed
 	waiting  ring.Ring[ownMessage]
+	bytes    int // of the data of those
 	spare    [][]tidings.Record
 	unproven ring.Ring[delivered]
+	alone    bool   // there is no consumer
+	newest   uint64 // that was offered
+	missed   uint64 // the newest message that there may be without having been offered
 }
 
 type ownMessage struct {
 	seq     uint64
+	bytes   int
 	records []tidings.Record
 }
 
@@ -52,14 +58,45 @@ func (o *own) begin(next uint64) {
 func (o *own) end() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.next, o.waiting, o.unproven = 0, ring.Ring[ownMessage]{}, ring.Ring[delivered]{}
+	o.next, o.newest, o.missed, o.bytes = 0, 0, 0, 0
+	o.waiting, o.unproven = ring.Ring[ownMessage]{}, ring.Ring[delivered]{}
+}
+
+// unconsumed says whether there is no consumer from now on, which would bring again what was delivered.
+func (o *own) unconsumed(alone bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.alone, o.unproven = alone, ring.Ring[delivered]{}
+}
+
+// miss says that a message may have been stored without being offered.
+func (o *own) miss() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.missed = max(o.missed, o.newest+1, o.next)
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// misses reports whether a message that is still to be delivered may only come by a consumer.
+func (o *own) misses() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.missed >= o.next
 }
 
 // offer has the tail deliver a message of this node, if it is near enough. The records are copied.
 func (o *own) offer(seq uint64, at time.Time, rs []tidings.Record) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.next == 0 || seq < o.next || o.waiting.Len() >= maxOwnWaiting || o.unproven.Len() >= maxOwnUnproven {
+	if o.next == 0 || seq < o.next {
+		return
+	}
+	o.newest = seq
+	if o.waiting.Len() >= maxOwnWaiting || o.bytes >= maxOwnBytes || o.unproven.Len() >= maxOwnUnproven {
+		o.missed = seq
 		return
 	}
 	m := ownMessage{seq: seq}
@@ -69,8 +106,10 @@ func (o *own) offer(seq uint64, at time.Time, rs []tidings.Record) {
 	m.records = append(m.records, rs...)
 	for i := range m.records {
 		m.records[i].Position, m.records[i].Time = place(seq, i, len(rs)), at
+		m.bytes += len(rs[i].Data)
 	}
 	o.waiting.Push(m)
+	o.bytes += m.bytes
 	select {
 	case o.wake <- struct{}{}:
 	default:
@@ -83,15 +122,24 @@ func (o *own) take() (m ownMessage, ok bool) {
 	defer o.mu.Unlock()
 	for o.waiting.Len() > 0 {
 		switch m := o.waiting.At(0); {
-		case m.seq > o.next: // another node's comes first
+		case m.seq > o.next: // another one comes first
+			o.missed = max(o.missed, m.seq-1)
 			return ownMessage{}, false
 		case m.seq == o.next:
-			o.unproven.Push(delivered{m.seq, m.records[0].Nonce})
-			return o.waiting.Pop(), true
+			if !o.alone {
+				o.unproven.Push(delivered{m.seq, m.records[0].Nonce})
+			}
+			return o.pop(), true
 		}
-		o.waiting.Pop() // the consumer was faster
+		o.pop() // the consumer was faster
 	}
 	return ownMessage{}, false
+}
+
+func (o *own) pop() ownMessage {
+	m := o.waiting.Pop()
+	o.bytes -= m.bytes
+	return m
 }
 
 // done takes the records of a message that take returned, to be used again.
@@ -126,15 +174,15 @@ func (o *own) prove(a arrival) (known bool, _ error) {
 	return true, nil
 }
 
-// takeOwn delivers the messages of this node that are next.
-func (t *tail) takeOwn(ctx context.Context) error {
-	for {
+// takeOwn delivers the messages of this node that are next, and returns how many there were.
+func (t *tail) takeOwn(ctx context.Context) (n int, _ error) {
+	for ; ; n++ {
 		m, ok := t.own.take()
 		if !ok {
-			return nil
+			return n, nil
 		}
 		if err := t.hand(ctx, m.seq, m.records); err != nil {
-			return err
+			return n, err
 		}
 		t.b.counts.own.Add(1)
 		t.own.done(m.records)

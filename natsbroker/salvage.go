@@ -52,7 +52,7 @@ func (s *salvage) run(ctx context.Context) error {
 
 // consume reads with a consumer, whose server sends ahead, for as long as that goes well.
 func (s *salvage) consume(ctx context.Context) error {
-	c, ms, err := s.b.consume(ctx, s.next)
+	c, ms, err := s.b.consumer(ctx, s.next)
 	if err != nil {
 		return err
 	}

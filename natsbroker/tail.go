@@ -114,10 +114,27 @@ func (b *Broker) leave(t *tail, trouble bool) {
 // follow follows the log until something is wrong with it, or with ctx, or with what it delivers to.
 func (t *tail) follow(ctx context.Context) error {
 	next := t.pos.Hi + 1 // the message of the next record
-	if err := t.check(ctx, next); err != nil {
+	if _, err := t.check(ctx, next); err != nil {
 		return err
 	}
-	c, ms, err := t.b.consume(ctx, next)
+	t.own.begin(next)
+	defer t.own.end()
+	for {
+		if err := t.consume(ctx); err != nil {
+			return err
+		}
+		if err := t.followAlone(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// consume follows the log by a consumer. It returns nil once there need be none: what comes after a message of this node in a log
+// that nobody else appends to is its own, too.
+func (t *tail) consume(ctx context.Context) error {
+	next := t.pos.Hi + 1
+	t.own.unconsumed(false)
+	c, ms, err := t.b.consumer(ctx, next)
 	if err != nil {
 		return err
 	}
@@ -129,8 +146,6 @@ func (t *tail) follow(ctx context.Context) error {
 		}
 	}(time.Now())
 	t.b.counts.read.Store(next - 1)
-	t.own.begin(next)
-	defer t.own.end()
 
 	var fetching sync.WaitGroup
 	defer fetching.Wait()
@@ -139,7 +154,8 @@ func (t *tail) follow(ctx context.Context) error {
 	came := make(chan arrival)
 	fetching.Go(func() { t.fetch(ctx, ms, next, came) })
 	for {
-		if err := t.takeOwn(ctx); err != nil {
+		n, err := t.takeOwn(ctx)
+		if err != nil || n > 0 && t.b.alone && !t.own.misses() {
 			return err
 		}
 		select {
@@ -157,8 +173,8 @@ func (t *tail) follow(ctx context.Context) error {
 	}
 }
 
-// consume returns a consumer that begins at a message, and has its server send ahead. Its caller stops that, and forgets it.
-func (b *Broker) consume(ctx context.Context, next uint64) (jetstream.Consumer, jetstream.MessagesContext, error) {
+// consumer returns one that begins at a message, and has its server send ahead. Its caller stops that, and forgets it.
+func (b *Broker) consumer(ctx context.Context, next uint64) (jetstream.Consumer, jetstream.MessagesContext, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	c, err := b.js.CreateConsumer(ctx, b.opts.Stream, jetstream.ConsumerConfig{
@@ -264,12 +280,16 @@ func (t *tail) hand(ctx context.Context, seq uint64, rs []tidings.Record) error 
 	return nil
 }
 
-// check finds out whether the log still goes on where the tail is.
-func (t *tail) check(ctx context.Context, next uint64) error {
+// check finds out whether the log still goes on where the tail is, and returns its newest message.
+func (t *tail) check(ctx context.Context, next uint64) (last uint64, _ error) {
 	info, err := t.b.ensure(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	return info.State.LastSeq, t.checkAgainst(ctx, info, next)
+}
+
+func (t *tail) checkAgainst(ctx context.Context, info *jetstream.StreamInfo, next uint64) error {
 	if id := identityOf(info); id != t.mark.of {
 		if !t.mark.of.isZero() {
 			return fmt.Errorf("the stream was created at %v, and not at %v: %w", id.created, t.mark.of.created, tidings.ErrEpoch)
