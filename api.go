@@ -193,8 +193,8 @@ func checkSendQuery(r *http.Request, many bool) error {
 		return err
 	}
 	for _, c := range (Target{}).conditions() {
-		if q.Has(c.field) {
-			return &InvalidError{Field: c.field, Reason: "is in the query", Hint: "put it into the event's target"}
+		if q.Has(c.field()) {
+			return &InvalidError{Field: c.field(), Reason: "is in the query", Hint: "put it into the event's target"}
 		}
 	}
 	scope, err := queryScope(q, "matched", ScopeNode)

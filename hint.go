@@ -23,22 +23,20 @@ func (h *Hub) hint(rec *Record) string {
 
 // hintFor explains one target: how many connections meet its narrowest condition, and which other one they fail.
 func (h *Hub) hintFor(t Target) string {
-	var given []condition
-	for _, c := range t.conditions() {
-		if c.value != "" {
-			given = append(given, c)
-		}
-	}
-	first, found := given[0], h.conns.under(t.key())
+	k := t.key()
+	found := h.conns.under(k)
 	if found.len() == 0 {
-		return "no connection has " + first.field + " " + first.value
+		return "no connection has " + k.field() + " " + k.value
 	}
 	failed := make(map[string]int)
-	for _, c := range given {
+	for _, c := range t.conditions() {
+		if c.value == "" {
+			continue
+		}
 		look := maxHintLook
 		for conn := range found.all {
 			if !conn.has(c.target()) {
-				failed[c.field]++
+				failed[c.field()]++
 			}
 			if look--; look == 0 {
 				break
@@ -52,26 +50,26 @@ func (h *Hub) hintFor(t Target) string {
 	}
 	for _, field := range [...]string{"sessionId", "userId"} {
 		if failed[field] > 0 {
-			return fmt.Sprintf("%s %s %s; %s another %s", have, first.field, first.value, they, field)
+			return fmt.Sprintf("%s %s %s; %s another %s", have, k.field(), k.value, they, field)
 		}
 	}
 	if failed["topic"] > 0 {
-		return fmt.Sprintf("%s %s %s, and not the topic %s", have, first.field, first.value, t.Topic)
+		return fmt.Sprintf("%s %s %s, and not the topic %s", have, k.field(), k.value, t.Topic)
 	}
-	return fmt.Sprintf("%s %s %s, and each is excluded", have, first.field, first.value)
+	return fmt.Sprintf("%s %s %s, and each is excluded", have, k.field(), k.value)
 }
 
 // target returns the condition alone.
-func (c condition) target() Target {
-	switch c.kind {
+func (k key) target() Target {
+	switch k.kind {
 	case kindClient:
-		return Target{ClientID: c.value}
+		return Target{ClientID: k.value}
 	case kindSession:
-		return Target{SessionID: c.value}
+		return Target{SessionID: k.value}
 	case kindUser:
-		return Target{UserID: c.value}
+		return Target{UserID: k.value}
 	case kindTopic:
-		return Target{Topic: c.value}
+		return Target{Topic: k.value}
 	}
 	return Target{}
 }

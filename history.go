@@ -69,6 +69,7 @@ type list struct {
 type held struct {
 	Record
 	number uint64
+	epoch  string // of its cursor
 	frame  *engine.Frame
 }
 
@@ -126,16 +127,18 @@ func (h *history) search(p Position) (i int, found bool) {
 
 // hold makes what is held of a record: its frame carries its cursor. deadline is when it expires by this machine's clock.
 func hold(rec *Record, number uint64, epoch string, deadline time.Time) *held {
-	hd := &held{Record: *rec, number: number}
-	c := cursor{epoch: epoch, pos: rec.Position, tag: tagOf(rec.Nonce)}
-	hd.frame = engine.NewFrame(number, deadline, func(dst []byte) []byte {
-		typ := hd.Type
-		if typ == defaultType {
-			typ = "" // what an absent type means
-		}
-		return sse.AppendBlock(dst, typ, hd.Data, c.String())
-	})
+	hd := &held{Record: *rec, number: number, epoch: epoch}
+	hd.frame = engine.NewFrame(number, deadline, hd)
 	return hd
+}
+
+// AppendFrame appends the record's block.
+func (hd *held) AppendFrame(dst []byte) []byte {
+	typ := hd.Type
+	if typ == defaultType {
+		typ = "" // what an absent type means
+	}
+	return sse.AppendBlock(dst, typ, hd.Data, eventID(hd.epoch, hd.Position, hd.Nonce))
 }
 
 // add indexes the record, which is the newest.

@@ -107,7 +107,7 @@ func New(o *Options) (*Hub, error) {
 	h.engine = engine.New(engine.Config{
 		MaxEvents: opts.MaxQueuedEvents, MaxBytes: opts.MaxQueuedBytes,
 		Heartbeat: opts.HeartbeatInterval, Timeout: opts.ConnectionTimeout,
-		Beat: engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, sse.Heartbeat...) }),
+		Beat: engine.NewFrame(0, time.Time{}, engine.Encode(func(dst []byte) []byte { return append(dst, sse.Heartbeat...) })),
 	})
 	h.conns = newRegistry(h.engine, h.counted)
 	h.pub = newPublisher(h)

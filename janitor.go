@@ -105,7 +105,7 @@ func (j *janitor) round(ctx context.Context) {
 func (h *Hub) checkpoint() *engine.Frame {
 	number := h.history.newest()
 	id := h.history.cursorAt(number).String()
-	return engine.NewFrame(number, time.Time{}, func(dst []byte) []byte {
+	return engine.NewFrame(number, time.Time{}, engine.Encode(func(dst []byte) []byte {
 		return sse.AppendBlock(dst, typeCheckpoint, []byte("{}"), id)
-	})
+	}))
 }

@@ -317,11 +317,16 @@ func (p *publisher) repeat(s *send, id string, first uint64) {
 	s.over()
 }
 
-// awaits reports whether a send waits for the record to be routed.
-func (p *publisher) awaits(nonce uint64) bool {
+// wonders finds the records that nobody matched and a send waits for, and reports whether there are any.
+func (p *publisher) wonders(results []routing) (any bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.pending[nonce] != nil
+	for i := range results {
+		r := &results[i]
+		r.wonders = r.known && r.matched == 0 && p.pending[r.nonce] != nil
+		any = any || r.wonders
+	}
+	return any
 }
 
 // routed takes this node's routing of records, which may be another node's.

@@ -106,7 +106,7 @@ func (h *Hub) retryAfter() time.Duration {
 // farewell returns the last frame of a stream that ends on our side.
 func (h *Hub) farewell(r Reason) *engine.Frame {
 	block := endBlock(typeDisconnected, string(r), h.retryAfter())
-	return engine.NewFrame(0, time.Time{}, func(dst []byte) []byte { return append(dst, block...) })
+	return engine.NewFrame(0, time.Time{}, engine.Encode(func(dst []byte) []byte { return append(dst, block...) }))
 }
 
 // endBlock says why a stream ends, and when to come back. It has no id: it acknowledges nothing.

@@ -91,6 +91,7 @@ type routing struct {
 	nonce   uint64
 	matched int
 	known   bool   // else the loops are still counting
+	wonders bool   // nobody matched, and somebody waits to hear why
 	hint    string // why nobody matched
 }
 
@@ -147,8 +148,11 @@ func (h *Hub) counted(hd *held, matched int) {
 
 // explain says why nobody matched, where somebody waits to hear it.
 func (h *Hub) explain(results []routing) []routing {
+	if !h.pub.wonders(results) {
+		return results
+	}
 	for i := range results {
-		if r := &results[i]; r.known && r.matched == 0 && h.pub.awaits(r.nonce) {
+		if r := &results[i]; r.wonders {
 			r.hint = h.hint(r.rec)
 		}
 	}
@@ -215,6 +219,6 @@ func (h *Hub) tellOfGap(end cursor, known bool) {
 			continue
 		}
 		block := h.gapBlock(gapSkipped, h.history.cursorAt(at).String())
-		h.engine.Post(c.stream, engine.NewFrame(at, time.Time{}, func(dst []byte) []byte { return append(dst, block...) }))
+		h.engine.Post(c.stream, engine.NewFrame(at, time.Time{}, engine.Encode(func(dst []byte) []byte { return append(dst, block...) })))
 	}
 }

@@ -28,26 +28,14 @@ func (t Target) String() string {
 		if b.Len() > 0 {
 			b.WriteByte(' ')
 		}
-		b.WriteString(c.field + "=" + c.value)
+		b.WriteString(c.field() + "=" + c.value)
 	}
 	return b.String()
 }
 
-// A condition is one field of a target: its name in the HTTP API, and its value.
-type condition struct {
-	kind  keyKind
-	field string
-	value string
-}
-
 // conditions lists the four, narrowest first: a client is inside a session, a session inside a user.
-func (t Target) conditions() [4]condition {
-	return [4]condition{
-		{kindClient, "clientId", t.ClientID},
-		{kindSession, "sessionId", t.SessionID},
-		{kindUser, "userId", t.UserID},
-		{kindTopic, "topic", t.Topic},
-	}
+func (t Target) conditions() [4]key {
+	return [4]key{{kindClient, t.ClientID}, {kindSession, t.SessionID}, {kindUser, t.UserID}, {kindTopic, t.Topic}}
 }
 
 // check refuses a target with no condition, and each condition that can't be one.
@@ -66,8 +54,8 @@ func (t Target) check(field string) error {
 		if c.value == "" {
 			continue
 		}
-		if checkName(c.field, c.value, maxIDBytes) != nil {
-			return checkName(field+"."+c.field, c.value, maxIDBytes) // put together only here, since most are fine
+		if checkName(c.field(), c.value, maxIDBytes) != nil {
+			return checkName(field+"."+c.field(), c.value, maxIDBytes) // put together only here, since most are fine
 		}
 	}
 	return nil
@@ -77,7 +65,7 @@ func (t Target) check(field string) error {
 func (t Target) key() key {
 	for _, c := range t.conditions() {
 		if c.value != "" {
-			return key{c.kind, c.value}
+			return c
 		}
 	}
 	return key{kind: kindEveryone}
@@ -108,6 +96,11 @@ const (
 	kindUser
 	kindTopic
 )
+
+// field returns the name that the condition has in the HTTP API.
+func (k key) field() string {
+	return [...]string{kindEveryone: "", kindClient: "clientId", kindSession: "sessionId", kindUser: "userId", kindTopic: "topic"}[k.kind]
+}
 
 // isLabel reports whether the target finds connections by a client id that nothing vouches for: neither a user nor a
 // session is named beside it, and it is not a connection id.

@@ -253,8 +253,8 @@ func unknownHint(name string, names []string) string {
 		}
 	}
 	for _, c := range (Target{}).conditions() {
-		if strings.EqualFold(c.field, plain) {
-			return "did you mean {\"target\": {\"" + c.field + "\": ..}}?"
+		if strings.EqualFold(c.field(), plain) {
+			return "did you mean {\"target\": {\"" + c.field() + "\": ..}}?"
 		}
 	}
 	return "leave it out"

@@ -12,7 +12,7 @@ import (
 type Frame struct {
 	number  uint64
 	expires time.Time // by this machine's clock; zero is never
-	encode  func(dst []byte) []byte
+	encoder Encoder
 
 	once  sync.Once
 	chunk []byte // size, CRLF, block, CRLF
@@ -25,11 +25,22 @@ type Frame struct {
 // chunkHead is room for the size of a chunk of up to 4 GiB, and its CRLF.
 const chunkHead = 8 + len("\r\n")
 
-// NewFrame returns a frame of whole lines. encode appends them, and is called once at most.
+// An Encoder appends the whole lines of a frame.
+type Encoder interface {
+	AppendFrame(dst []byte) []byte
+}
+
+// Encode is a function that is an Encoder.
+type Encode func(dst []byte) []byte
+
+// AppendFrame calls the function.
+func (f Encode) AppendFrame(dst []byte) []byte { return f(dst) }
+
+// NewFrame returns a frame, for which the encoder is called once at most.
 // number orders frames: it is what a stream reports as the last it has written; zero leaves that as it is.
 // After expires, unless it is zero, the frame is dropped where it is still queued.
-func NewFrame(number uint64, expires time.Time, encode func(dst []byte) []byte) *Frame {
-	return &Frame{number: number, expires: expires, encode: encode}
+func NewFrame(number uint64, expires time.Time, encoder Encoder) *Frame {
+	return &Frame{number: number, expires: expires, encoder: encoder}
 }
 
 // Supersede drops the frame wherever it is still queued. A write under way is not recalled.
@@ -43,14 +54,14 @@ func (f *Frame) stale() bool {
 func (f *Frame) encoded() []byte {
 	f.once.Do(func() {
 		// The size is known after the block, so the block is put behind room for it and the size in front.
-		buf := f.encode(make([]byte, chunkHead, chunkHead+256))
+		buf := f.encoder.AppendFrame(make([]byte, chunkHead, chunkHead+256))
 		size := strconv.AppendUint(make([]byte, 0, chunkHead), uint64(len(buf)-chunkHead), 16)
 		size = append(size, "\r\n"...)
 		start := chunkHead - len(size)
 		copy(buf[start:], size)
 		f.chunk = append(buf[start:], "\r\n"...)
 		f.head = len(size)
-		f.encode = nil // what it refers to is not needed any more
+		f.encoder = nil // what it refers to is not needed any more
 	})
 	return f.chunk
 }

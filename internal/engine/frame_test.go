@@ -13,7 +13,7 @@ import (
 
 // text returns a frame of these bytes.
 func text(number uint64, s string) *engine.Frame {
-	return engine.NewFrame(number, time.Time{}, func(dst []byte) []byte { return append(dst, s...) })
+	return engine.NewFrame(number, time.Time{}, engine.Encode(func(dst []byte) []byte { return append(dst, s...) }))
 }
 
 func TestAFrameIsTheSameBlockAsItselfAndAsAChunk(t *testing.T) {
@@ -38,10 +38,10 @@ func TestAFrameIsTheSameBlockAsItselfAndAsAChunk(t *testing.T) {
 
 func TestAFrameIsEncodedWhenItIsNeededAndOnce(t *testing.T) {
 	var calls atomic.Int32
-	f := engine.NewFrame(1, time.Time{}, func(dst []byte) []byte {
+	f := engine.NewFrame(1, time.Time{}, engine.Encode(func(dst []byte) []byte {
 		calls.Add(1)
 		return append(dst, "data: x\n\n"...)
-	})
+	}))
 	if calls.Load() != 0 {
 		t.Error("it was encoded before anybody needed it")
 	}

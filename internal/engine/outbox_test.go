@@ -119,7 +119,7 @@ func TestWhatIsSupersededOrExpiredIsNotTaken(t *testing.T) {
 	bubble(func(t *testing.T) {
 		line := func(dst []byte) []byte { return append(dst, '\n') }
 		old, current, later := sized(10), sized(20), sized(40)
-		expired, lasting := engine.NewFrame(1, time.Now(), line), engine.NewFrame(1, time.Now().Add(time.Second), line)
+		expired, lasting := engine.NewFrame(1, time.Now(), engine.Encode(line)), engine.NewFrame(1, time.Now().Add(time.Second), engine.Encode(line))
 		fill := func() *engine.Outbox {
 			o := new(engine.Outbox)
 			for _, f := range []*engine.Frame{old, expired, current, lasting, old, later, expired} {
