@@ -200,6 +200,9 @@ func compactJSON(raw []byte) ([]byte, error) {
 	if !utf8.Valid(raw) {
 		return nil, invalidUTF8("data", raw)
 	}
+	if isCompact(raw) {
+		return bytes.Clone(raw), nil
+	}
 	var b bytes.Buffer
 	b.Grow(len(raw))
 	if err := json.Compact(&b, raw); err != nil {

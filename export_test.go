@@ -160,3 +160,6 @@ func Members(object []byte) iter.Seq2[[]byte, []byte] { return members(object) }
 
 // CompactValid returns JSON without the white space between its tokens.
 func CompactValid(raw []byte) []byte { return compactValid(raw) }
+
+// IsCompact reports whether JSON stands as it goes into data lines.
+func IsCompact(b []byte) bool { return isCompact(b) }
