@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,11 +25,11 @@ type listenCmd struct {
 	remote     `embed:""`
 	credential `embed:""`
 
-	Client      *string  `group:"identity" placeholder:"ID" help:"A client id of your choice, by which the stream is found again. Default: a random one for each connection."`
-	User        *string  `group:"identity" placeholder:"ID" help:"The user. Default: none."`
-	Session     *string  `group:"identity" placeholder:"ID" help:"The session. Default: none."`
+	Client      string   `group:"identity" placeholder:"ID" help:"A client id of your choice, by which the stream is found again. Default: a random one for each connection."`
+	User        string   `group:"identity" placeholder:"ID" help:"The user. Default: none."`
+	Session     string   `group:"identity" placeholder:"ID" help:"The session. Default: none."`
 	Topic       []string `group:"identity" sep:"none" placeholder:"NAME" help:"A topic to listen to. Repeatable. Default: none."`
-	LastEventID *string  `group:"identity" name:"last-event-id" placeholder:"ID" help:"Resume after this event: what history has after it comes first. Default: begin now."`
+	LastEventID string   `group:"identity" name:"last-event-id" placeholder:"ID" help:"Resume after this event: what history has after it comes first. Default: begin now."`
 
 	JSON    bool            `help:"Print each event as a line of JSON: type, id and data, which is a string if it isn't JSON. Default: off."`
 	Verbose bool            `short:"v" help:"Show heartbeats, on stderr. Default: off."`
@@ -41,7 +42,7 @@ type listenCmd struct {
 func (listenCmd) Help() string {
 	return `Each event is a line on stdout: type, id and data, with tabs between them. What Tidings itself says, and what becomes of the connection, is on stderr behind a #.
 
-It reconnects and resumes as a browser does. It exits with 0 when it has got its --count, when its time is over without one, and on Ctrl-C; with 1 when the server refuses for good, or when --count was not reached.`
+It reconnects and resumes as a browser does. It exits with 0 when it has got its --count, when its time is over without one, and on Ctrl-C; with 1 when the server refuses for good, when --count was not reached, or when the time is over and there never was a stream.`
 }
 
 // Validate refuses what can't be listened to.
@@ -49,9 +50,6 @@ func (c *listenCmd) Validate() error {
 	_, err := c.address()
 	if err == nil {
 		_, err = c.roots()
-	}
-	if err == nil {
-		_, err = given("last-event-id", c.LastEventID)
 	}
 	return err
 }
@@ -62,20 +60,13 @@ func (c *listenCmd) address() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t, err := (identity{c.Client, c.User, c.Session}).target()
-	if err != nil {
-		return "", err
-	}
 	q := url.Values{}
-	for name, value := range map[string]string{"clientId": t.ClientID, "userId": t.UserID, "sessionId": t.SessionID} {
+	for name, value := range map[string]string{"clientId": c.Client, "userId": c.User, "sessionId": c.Session} {
 		if value != "" {
 			q.Set(name, value)
 		}
 	}
 	for _, topic := range c.Topic {
-		if topic == "" {
-			return "", errors.New("--topic is empty: give it a value, or leave it out")
-		}
 		q.Add("topic", topic)
 	}
 	if len(q) > 0 {
@@ -89,6 +80,8 @@ var (
 	errEnough  = errors.New("all events that were asked for have come")
 	errElapsed = errors.New("the time is over")
 	errSilent  = errors.New("nothing came for too long, not even a heartbeat")
+
+	errNoAnswer = errors.New("the server did not answer")
 )
 
 // Run listens, and reconnects, until there is a reason not to.
@@ -111,10 +104,7 @@ func (c *listenCmd) Run(p *program) error {
 	defer transport.CloseIdleConnections()
 	l := &listening{
 		cmd: c, address: address, client: &http.Client{Transport: transport},
-		out: p.stdout, notes: p.stderr, retry: defaultRetry,
-	}
-	if c.LastEventID != nil {
-		l.cursor = *c.LastEventID
+		out: p.stdout, notes: p.stderr, cursor: c.LastEventID, retry: defaultRetry, trouble: errNoAnswer,
 	}
 	err = l.run(ctx)
 	switch {
@@ -126,6 +116,8 @@ func (c *listenCmd) Run(p *program) error {
 			why = fmt.Sprintf("%v were over", c.For)
 		}
 		return fmt.Errorf("%d of %d events had come when %s", l.events, c.Count, why)
+	case context.Cause(ctx) == errElapsed && l.trouble != nil:
+		return fmt.Errorf("%v were over, and there never was a stream: %w", c.For, l.trouble)
 	case ctx.Err() != nil:
 		return nil
 	}
@@ -146,9 +138,10 @@ type listening struct {
 	out     io.Writer // events
 	notes   io.Writer // everything else
 
-	cursor string        // last event ID
-	retry  time.Duration // what the server asked for
-	events int           // printed
+	cursor  string        // last event ID
+	retry   time.Duration // what the server asked for
+	events  int           // printed
+	trouble error         // why there has been no stream yet; nil once there was one
 }
 
 // A finalError is one after which another try can't help.
@@ -173,6 +166,8 @@ func (l *listening) run(ctx context.Context) error {
 		failures++
 		if alive {
 			failures = 0
+		} else if l.trouble != nil {
+			l.trouble = err
 		}
 		if failures > 1 {
 			wait = min(wait<<min(failures-1, 10), max(maxRetry, wait))
@@ -210,6 +205,9 @@ func (l *listening) connect(ctx context.Context) (alive bool, err error) {
 		req.Header.Set("Last-Event-ID", l.cursor)
 	}
 	res, err := l.client.Do(req)
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+		return false, finalError{l.cmd.explain(err)}
+	}
 	if err != nil {
 		return false, causeOr(ctx, l.cmd.explain(err))
 	}
@@ -217,6 +215,7 @@ func (l *listening) connect(ctx context.Context) (alive bool, err error) {
 	if err := checkAnswer(res); err != nil {
 		return false, l.refused(err)
 	}
+	l.trouble = nil
 	return true, causeOr(ctx, l.read(watched{res.Body, silence, time.Duration(l.cmd.Timeout)}))
 }
 

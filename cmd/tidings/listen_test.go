@@ -148,6 +148,18 @@ func TestListenEndsWhenItsTimeIsOver(t *testing.T) {
 	}
 }
 
+func TestListenFailsWhenThereNeverWasAStream(t *testing.T) {
+	url, _ := script(t, status(http.StatusServiceUnavailable))
+	for want, args := range map[string][]string{
+		"1ms were over, and there never was a stream: ":                     {"--url", url, "--for", "1ms"},
+		"300ms were over, and there never was a stream: nothing listens at": {"--url", "http://127.0.0.1:1", "--for", "300ms"},
+	} {
+		if out := run(t, "", append([]string{"listen"}, args...)...); out.code != exitFailed || !strings.Contains(out.stderr, want) {
+			t.Errorf("%q: %+v", args, out)
+		}
+	}
+}
+
 func TestVerboseShowsHeartbeats(t *testing.T) {
 	url, _ := serve(t, "--heartbeat-interval", "20ms")
 	verbose, quiet := begin(t, "listen", "--url", url, "-v"), begin(t, "listen", "--url", url)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -72,6 +73,29 @@ type cli struct {
 	Token   tokenCmd   `cmd:"" help:"Make a token, or look at one."`
 	Config  configCmd  `cmd:"" help:"Check a configuration."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// Validate refuses flags with an empty value, which is what a script with an unset variable gives: an empty --data-dir would be
+// none, and a log in memory.
+func (*cli) Validate(ctx *kong.Context) error {
+	for _, p := range ctx.Path {
+		if p.Flag == nil || p.Resolved { // in a configuration file it says that there is none
+			continue
+		}
+		empty := false
+		switch v := ctx.FlagValue(p.Flag).(type) {
+		case string:
+			empty = v == ""
+		case *string:
+			empty = v != nil && *v == ""
+		case []string:
+			empty = slices.Contains(v, "")
+		}
+		if empty {
+			return fmt.Errorf("--%s is empty: give it a value, or leave it out", p.Flag.Name)
+		}
+	}
+	return nil
 }
 
 // program is what a command runs in.

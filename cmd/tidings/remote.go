@@ -119,34 +119,3 @@ func problemIn(res *http.Response) *tidings.Problem {
 func toldOfTLS(answer []byte) bool {
 	return bytes.Contains(answer, []byte("HTTP request to an HTTPS server")) || bytes.Contains(answer, []byte("HTTP request was sent to HTTPS port"))
 }
-
-// given returns the value of a flag that may not be empty, and "" for one that was not given. An empty one is what a
-// script with an unset variable gives: were it ignored, an event would reach more than it was meant for.
-func given(flag string, value *string) (string, error) {
-	if value != nil && *value == "" {
-		return "", fmt.Errorf("--%s is empty: give it a value, or leave it out", flag)
-	}
-	if value == nil {
-		return "", nil
-	}
-	return *value, nil
-}
-
-// identity are the flags that say who somebody is.
-type identity struct {
-	client, user, session *string
-}
-
-// target reads the flags; the topic is the caller's.
-func (i identity) target() (t tidings.Target, err error) {
-	for _, f := range [...]struct {
-		flag  string
-		value *string
-		into  *string
-	}{{"client", i.client, &t.ClientID}, {"user", i.user, &t.UserID}, {"session", i.session, &t.SessionID}} {
-		if *f.into, err = given(f.flag, f.value); err != nil {
-			return tidings.Target{}, err
-		}
-	}
-	return t, nil
-}

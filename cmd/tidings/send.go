@@ -24,19 +24,20 @@ type sendCmd struct {
 	Data *string `arg:"" optional:"" help:"The event's data as JSON, or - to read it from stdin. Default: null."`
 	Text bool    `help:"DATA is raw text, sent as it is and not as JSON. Default: off."`
 
-	Client   *string `group:"target" placeholder:"ID" help:"The client id that a page chose, or a connection id."`
-	User     *string `group:"target" placeholder:"ID" help:"All connections of the user."`
-	Session  *string `group:"target" placeholder:"ID" help:"All connections of the session."`
-	Topic    *string `group:"target" placeholder:"NAME" help:"All connections that listen to the topic."`
-	Everyone bool    `group:"target" help:"Every connection. Nothing else is a broadcast."`
-	Exclude  *string `group:"target" name:"exclude-client" placeholder:"ID" help:"Leave out this client: the tab that caused the event, say."`
+	Client   string `group:"target" placeholder:"ID" help:"The client id that a page chose, or a connection id."`
+	User     string `group:"target" placeholder:"ID" help:"All connections of the user."`
+	Session  string `group:"target" placeholder:"ID" help:"All connections of the session."`
+	Topic    string `group:"target" placeholder:"NAME" help:"All connections that listen to the topic."`
+	Everyone bool   `group:"target" help:"Every connection. Nothing else is a broadcast."`
+	Exclude  string `group:"target" name:"exclude-client" placeholder:"ID" help:"Leave out this client: the tab that caused the event, say."`
 
 	TTL            server.Duration `name:"ttl" placeholder:"DURATION" help:"How long the event is worth delivering, as 30s. Default: as long as history has it."`
-	CollapseKey    *string         `placeholder:"KEY" help:"Replace the earlier event with this key and the same target, where it was not delivered yet. Default: none."`
-	IdempotencyKey *string         `placeholder:"KEY" help:"Sent again with the same key, the event is not sent twice. Default: a random one."`
+	CollapseKey    string          `placeholder:"KEY" help:"Replace the earlier event with this key and the same target, where it was not delivered yet. Default: none."`
+	IdempotencyKey string          `placeholder:"KEY" help:"Sent again with the same key, the event is not sent twice. Default: a random one."`
 
-	JSON   bool `help:"Print the receipt as JSON. Default: off."`
-	NDJSON bool `name:"ndjson" help:"Send each line of stdin as an event of the HTTP API, with its own target, and print each answer as JSON. Default: off."`
+	Tries  server.Count `default:"4" placeholder:"N" help:"How often to send the event at most, with growing pauses, while the server can't be reached or is unavailable. 8 outlast the time in which a cluster chooses a leader."`
+	JSON   bool         `help:"Print the receipt as JSON. Default: off."`
+	NDJSON bool         `name:"ndjson" help:"Send each line of stdin as an event of the HTTP API, with its own target, and print each answer as JSON. Default: off."`
 }
 
 // Help is shown under the summary.
@@ -58,10 +59,7 @@ func (c *sendCmd) Validate() error {
 	if _, err := c.roots(); err != nil {
 		return err
 	}
-	e, err := c.event()
-	if err != nil {
-		return err
-	}
+	e := c.event()
 	if c.NDJSON {
 		if e.Everyone || !e.Target.IsZero() || !e.Exclude.IsZero() || e.Type != "" || e.TTL != 0 || e.CollapseKey != "" || e.IdempotencyKey != "" || c.Data != nil || c.Text {
 			return errors.New("with --ndjson each line says its own type, data and target: give only --url beside it")
@@ -75,35 +73,23 @@ func (c *sendCmd) Validate() error {
 		return errors.New("the event names nobody: give --client, --user, --session or --topic, or --everyone for a broadcast")
 	}
 	if c.Data == nil || *c.Data != fromStdin {
-		_, err = c.data(nil)
+		if _, err := c.data(nil); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // fromStdin is the argument that stands for stdin.
 const fromStdin = "-"
 
 // event returns the event that the flags describe, without its data.
-func (c *sendCmd) event() (e tidings.Event, err error) {
-	e = tidings.Event{Type: c.Type, Everyone: c.Everyone, TTL: time.Duration(c.TTL)}
-	if e.Target, err = (identity{c.Client, c.User, c.Session}).target(); err != nil {
-		return e, err
+func (c *sendCmd) event() tidings.Event {
+	return tidings.Event{
+		Type: c.Type, Everyone: c.Everyone, TTL: time.Duration(c.TTL), CollapseKey: c.CollapseKey, IdempotencyKey: c.IdempotencyKey,
+		Target:  tidings.Target{ClientID: c.Client, UserID: c.User, SessionID: c.Session, Topic: c.Topic},
+		Exclude: tidings.Target{ClientID: c.Exclude},
 	}
-	for _, f := range [...]struct {
-		flag  string
-		value *string
-		into  *string
-	}{
-		{"topic", c.Topic, &e.Target.Topic},
-		{"exclude-client", c.Exclude, &e.Exclude.ClientID},
-		{"collapse-key", c.CollapseKey, &e.CollapseKey},
-		{"idempotency-key", c.IdempotencyKey, &e.IdempotencyKey},
-	} {
-		if *f.into, err = given(f.flag, f.value); err != nil {
-			return e, err
-		}
-	}
-	return e, nil
 }
 
 // Run sends, and prints what became of it.
@@ -120,17 +106,14 @@ func (c *sendCmd) Run(p *program) error {
 	if c.NDJSON {
 		return c.explain(c.sendLines(p, &http.Client{Transport: transport}, base+"/send"))
 	}
-	e, err := c.event()
-	if err != nil {
-		return err
-	}
+	e := c.event()
 	if e.Data, err = c.data(p.stdin); err != nil {
 		return err
 	}
 	const within = 10 * time.Second // for each try
 	header := http.Header{}
 	c.present(header)
-	sender, err := tidings.NewRemote(base, &tidings.RemoteOptions{Header: header, Client: &http.Client{Transport: transport, Timeout: within}})
+	sender, err := tidings.NewRemote(base, &tidings.RemoteOptions{Header: header, Tries: int(c.Tries), Client: &http.Client{Transport: transport, Timeout: within}})
 	if err != nil {
 		return err
 	}

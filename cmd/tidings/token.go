@@ -46,6 +46,9 @@ func (c *mintCmd) Validate() error {
 	if len(c.Secret) == 0 || strings.TrimSpace(c.Secret[0]) == "" {
 		return errors.New("--jwt-secret is empty: give the server's")
 	}
+	if c.For > 0 && time.Duration(c.For) < time.Second {
+		return fmt.Errorf("--for is %v: a token's times are whole seconds; give 1s or more", c.For)
+	}
 	for _, topic := range c.Topic {
 		if err := checkPattern("--topic", topic); err != nil {
 			return err

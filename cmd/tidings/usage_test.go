@@ -71,6 +71,24 @@ func TestATokenIsNotMintedWithAnEmptySecret(t *testing.T) {
 	}
 }
 
+func TestAFlagIsNotEmpty(t *testing.T) {
+	for flag, rest := range map[string]string{
+		"--data-dir": "serve", "--tls-cert": "config check", "--type": "send --everyone 1", "--exclude-client": "send --everyone 1",
+		"--topic": "listen", "--last-event-id": "listen", "--user": "token mint", "--url": "bench",
+	} {
+		if out := run(t, "", append(strings.Fields(rest), flag, "")...); out.code != exitUsage || !strings.Contains(out.stderr, flag+" is empty: give it a value, or leave it out") {
+			t.Errorf("%s %s: %+v", rest, flag, out)
+		}
+	}
+}
+
+func TestATokenIsNotMintedForLessThanASecond(t *testing.T) {
+	t.Setenv("TIDINGS_JWT_SECRET", "0123456789abcdefghijklmnopqrstuvwxyz")
+	if out := run(t, "", "token", "mint", "--user", "u", "--for", "1ms"); out.code != exitUsage || !strings.Contains(out.stderr, "give 1s or more") {
+		t.Errorf("%+v", out)
+	}
+}
+
 func TestTheVariablesOfOtherCommandsAreNoMistake(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tidings.yaml")
 	if err := os.WriteFile(file, []byte("max-topics: 3\n"), 0o600); err != nil {

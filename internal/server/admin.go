@@ -40,6 +40,9 @@ func (c *Config) adminAddress(ctx context.Context) (address, error) {
 	if err != nil {
 		return address{}, fmt.Errorf("--admin-addr: %w", err)
 	}
+	if streams, err := resolve(ctx, c.Addr); err == nil && port != "0" && streams.hostPort == at.hostPort {
+		return address{}, fmt.Errorf("--admin-addr is %s, as --addr is: give it a port of its own", c.AdminAddr)
+	}
 	if !at.loopback && len(c.AdminKey) == 0 {
 		return address{}, fmt.Errorf("refusing to serve metrics and profiles on %s: it is not loopback, and there is no admin key. Set TIDINGS_ADMIN_KEY, or listen on loopback (--admin-addr 127.0.0.1:%s)", c.AdminAddr, port)
 	}

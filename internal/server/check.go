@@ -80,6 +80,9 @@ func (c *Config) withLog(log *slog.Logger) *tidings.Options {
 	return o
 }
 
+// minClusterSecret is how many characters of a secret can't be guessed over a network.
+const minClusterSecret = 16
+
 // Weakness is something that works, and that somebody may come to regret.
 type Weakness struct {
 	What   string
@@ -100,6 +103,7 @@ func (c *Config) Weaknesses() (found []Weakness) {
 	weak(c.Insecure && !authenticated, "insecure: whoever reaches the address can listen as anyone and send to anyone", "set TIDINGS_JWT_SECRET, and take insecure out")
 	openCluster := c.isOpenCluster()
 	weak(openCluster, "cluster-listen without cluster-secret, which insecure allows: whoever reaches "+c.ClusterListen+" can read and send everything", "give all nodes the same TIDINGS_CLUSTER_SECRET, and take insecure out")
+	weak(c.ClusterSecret != "" && len(c.ClusterSecret) < minClusterSecret, fmt.Sprintf("cluster-secret has %d characters: who reaches %s can guess it", len(c.ClusterSecret), c.ClusterListen), "make one with openssl rand -hex 32")
 	weak(c.Insecure && authenticated && !openCluster, "insecure does nothing where there is authentication", "take it out, so that nobody loses authentication later without noticing")
 	weak(authenticated && !c.hasTokens(), "nothing verifies tokens: nobody can listen", "set TIDINGS_JWT_SECRET, jwt-key-file or jwks-url")
 	weak(authenticated && len(c.APIKey) == 0 && len(c.AdminKey) == 0, "there is no API key: only tokens with a send claim can send", "set TIDINGS_API_KEY for your back ends")

@@ -29,19 +29,22 @@ func TestWhatServeRefusesIsRefusedByCheck(t *testing.T) {
 		change func(*server.Config)
 		want   string
 	}{
-		"no port for operators":   {func(c *server.Config) { c.AdminAddr = "127.0.0.1" }, "--admin-addr"},
-		"a port that is none":     {func(c *server.Config) { c.AdminAddr = ":metrics!" }, "--admin-addr"},
-		"operators without a key": {func(c *server.Config) { c.AdminAddr, c.AdminKey = "0.0.0.0:9090", nil }, "TIDINGS_ADMIN_KEY"},
-		"an absent CA":            {func(c *server.Config) { c.NATSURL, c.NATSCA = servers, absent }, "--nats-ca"},
-		"an absent certificate":   {func(c *server.Config) { c.NATSURL, c.NATSCert, c.NATSKey = servers, absent, absent }, "--nats-cert"},
-		"absent credentials":      {func(c *server.Config) { c.NATSURL, c.NATSCredentials = servers, absent }, "--nats-credentials"},
-		"another scheme":          {func(c *server.Config) { c.NATSURL = "http://127.0.0.1:1" }, "--nats-url"},
-		"two replicas":            {func(c *server.Config) { c.NATSURL, c.NATSReplicas = servers, 2 }, "--nats-replicas is 2: give 1, 3 or 5"},
-		"replicas of nobody":      {func(c *server.Config) { c.NATSReplicas = 1 }, "--nats-replicas need --nats-url"},
-		"a stream of nobody":      {func(c *server.Config) { c.NATSStream, c.DataDir = "s", absent }, "need --nats-url"},
-		"a stream's name":         {func(c *server.Config) { c.NATSURL, c.NATSStream = servers, "a.b" }, "--nats-stream is"},
-		"syncs of memory":         {func(c *server.Config) { c.Sync.Always = true }, "--sync is given without --data-dir"},
-		"the same, as by default": {func(c *server.Config) { c.Sync.Every = time.Second }, "--sync is given without --data-dir"},
+		"no port for operators":    {func(c *server.Config) { c.AdminAddr = "127.0.0.1" }, "--admin-addr"},
+		"a port that is none":      {func(c *server.Config) { c.AdminAddr = ":metrics!" }, "--admin-addr"},
+		"operators without a key":  {func(c *server.Config) { c.AdminAddr, c.AdminKey = "0.0.0.0:9090", nil }, "TIDINGS_ADMIN_KEY"},
+		"an absent CA":             {func(c *server.Config) { c.NATSURL, c.NATSCA = servers, absent }, "--nats-ca"},
+		"an absent certificate":    {func(c *server.Config) { c.NATSURL, c.NATSCert, c.NATSKey = servers, absent, absent }, "--nats-cert"},
+		"absent credentials":       {func(c *server.Config) { c.NATSURL, c.NATSCredentials = servers, absent }, "--nats-credentials"},
+		"another scheme":           {func(c *server.Config) { c.NATSURL = "http://127.0.0.1:1" }, "--nats-url"},
+		"two replicas":             {func(c *server.Config) { c.NATSURL, c.NATSReplicas = servers, 2 }, "--nats-replicas is 2: give 1, 3 or 5"},
+		"replicas of nobody":       {func(c *server.Config) { c.NATSReplicas = 1 }, "--nats-replicas need --nats-url"},
+		"a stream of nobody":       {func(c *server.Config) { c.NATSStream, c.DataDir = "s", absent }, "need --nats-url"},
+		"a stream's name":          {func(c *server.Config) { c.NATSURL, c.NATSStream = servers, "a.b" }, "--nats-stream is"},
+		"a file":                   {func(c *server.Config) { c.DataDir = "check_test.go" }, "--data-dir is check_test.go, which is a file"},
+		"one port for both":        {func(c *server.Config) { c.Addr, c.AdminAddr = "127.0.0.1:7001", "127.0.0.1:7001" }, "give it a port of its own"},
+		"one port, without a host": {func(c *server.Config) { c.Addr, c.AdminAddr = "127.0.0.1:7001", ":7001" }, "give it a port of its own"},
+		"syncs of memory":          {func(c *server.Config) { c.Sync.Always = true }, "--sync is given without --data-dir"},
+		"the same, as by default":  {func(c *server.Config) { c.Sync.Every = time.Second }, "--sync is given without --data-dir"},
 		"two nodes": {func(c *server.Config) {
 			c.DataDir, c.ClusterListen, c.ClusterPeers = absent, "127.0.0.1:1", []string{"127.0.0.1:2"}
 		}, "--cluster-peers names 1 other"},
@@ -136,10 +139,11 @@ func TestAClusterWithoutASecretIsAWeaknessAndIsLogged(t *testing.T) {
 	if s := whats(cfg); !strings.Contains(s, "insecure does nothing") {
 		t.Errorf("without a cluster: %s", s)
 	}
-	cfg.DataDir = filepath.Join(t.TempDir(), "a file") // so that no cluster begins
-	if err := os.WriteFile(cfg.DataDir, nil, 0o600); err != nil {
+	file := filepath.Join(t.TempDir(), "a file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	cfg.DataDir = filepath.Join(file, "log") // so that no cluster begins
 	cfg.ClusterListen, cfg.ClusterPeers = "0.0.0.0:6222", []string{"10.0.0.2:6222", "10.0.0.3:6222"}
 	if s := whats(cfg); strings.Contains(s, "insecure does nothing") || !strings.Contains(s, "0.0.0.0:6222 can read and send everything") {
 		t.Errorf("beyond loopback, without a secret: %s", s)
@@ -155,7 +159,11 @@ func TestAClusterWithoutASecretIsAWeaknessAndIsLogged(t *testing.T) {
 	if s := logged(); !strings.Contains(s, "level=WARN") || !strings.Contains(s, "without --cluster-secret") {
 		t.Errorf("there is no warning: %s", s)
 	}
-	cfg.ClusterSecret = "of the tests"
+	cfg.ClusterSecret = "short"
+	if s := whats(cfg); !strings.Contains(s, "cluster-secret has 5 characters") {
+		t.Errorf("with a short secret: %s", s)
+	}
+	cfg.ClusterSecret = "of the tests, and long"
 	if s := whats(cfg); !strings.Contains(s, "insecure does nothing") || strings.Contains(s, "cluster") {
 		t.Errorf("with a secret: %s", s)
 	}

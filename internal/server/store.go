@@ -64,6 +64,8 @@ func (c *Config) checkStore() error {
 		return errors.New("--cluster-listen, --cluster-peers and --cluster-secret need --data-dir: each node of the cluster holds a copy of the log there")
 	case c.ClusterListen == "" && len(c.ClusterPeers) > 0:
 		return errors.New("--cluster-peers is given without --cluster-listen: give the address that the others find this node at")
+	case isFile(c.DataDir):
+		return fmt.Errorf("--data-dir is %s, which is a file: give a directory", c.DataDir)
 	case c.DataDir == "" && c.Sync != (Sync{}):
 		return errors.New("--sync is given without --data-dir: only a log in a directory is synced from here; give the directory, or leave --sync out")
 	case c.NATSURL == "" && c.hasNATSFlags():
@@ -75,6 +77,11 @@ func (c *Config) checkStore() error {
 		return fmt.Errorf("refusing to listen for the cluster on %s without a secret: whoever reaches it could read and send everything. Give all three nodes the same --cluster-secret, or, where everybody who can reach them is trusted, add --insecure", c.ClusterListen)
 	}
 	return c.checkLog()
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && !info.IsDir()
 }
 
 func (c *Config) hasNATSFlags() bool {
