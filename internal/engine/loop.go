@@ -45,8 +45,8 @@ type loop struct {
 
 // What a loop does between two looks at what else there is to do.
 const (
-	postSlice  = 4096 // streams that frames are queued for
-	writeSlice = 64   // streams that are written
+	postSlice  = 4096                    // streams that frames are queued for
+	writeSlice = postSlice / batchEvents // streams that are written: under a burst, each gets a batch until its turn comes
 )
 
 func newLoop(e *Engine, index int) *loop {
