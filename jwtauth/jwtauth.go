@@ -212,7 +212,7 @@ func (a *Authorizer) refused(t *jwt.Token, err error) error {
 	case errors.Is(err, jwt.ErrInvalidType):
 		return invalid("one of the token's exp, nbf, iss or aud is not of the type that it must have")
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return invalid("the token lacks a claim that is required: " + strings.Join(a.required(), ", "))
+		return invalid("the token lacks what is required: " + strings.Join(a.missing(t), ", "))
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return invalid("the token has expired")
 	case errors.Is(err, jwt.ErrTokenNotValidYet):
@@ -238,6 +238,15 @@ func (a *Authorizer) required() []string {
 		names = append(names, "aud")
 	}
 	return names
+}
+
+// missing returns the required claims that the token hasn't.
+func (a *Authorizer) missing(t *jwt.Token) []string {
+	claims, _ := t.Claims.(jwt.MapClaims)
+	return slices.DeleteFunc(a.required(), func(name string) bool {
+		values, isList := claims[name].([]any)
+		return claims[name] != nil && !(isList && len(values) == 0)
+	})
 }
 
 // keys returns the keys that may have signed the token: those for its algorithm, and, where it names one, with that id.

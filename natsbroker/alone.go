@@ -26,24 +26,38 @@ func (t *tail) followAlone(ctx context.Context) error {
 		case <-t.own.wake:
 		case <-tick.C:
 			next := t.pos.Hi + 1
-			last, err := t.check(ctx, next)
-			if err != nil {
-				return err
-			}
-			t.fine = time.Now()
-			t.b.counts.last.Store(last)
+			there, err := t.look(ctx, next)
 			switch {
-			case next > last: // all was delivered
-				awaited = 0
-			case next == awaited:
+			case err != nil:
+				return err
+			case there && next == awaited:
 				return nil
-			default:
-				awaited = next
+			}
+			awaited = 0
+			if there {
+				awaited = next // it may be told of in a moment
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// look finds out whether the log is still there, and the message that is next in it.
+func (t *tail) look(ctx context.Context, next uint64) (there bool, _ error) {
+	info, err := t.b.ensure(ctx)
+	if err != nil {
+		return false, err
+	}
+	if !t.own.waits() { // else it may have been dropped from the log meanwhile, and will be delivered
+		if err := t.checkPlace(info, next); err != nil {
+			return false, err
+		}
+	}
+	last := info.State.LastSeq
+	t.fine = time.Now()
+	t.b.counts.last.Store(last)
+	return next <= last, nil
 }
 
 // miss says that something may have been stored whose place in the log isn't known.

@@ -142,6 +142,13 @@ func (o *own) pop() ownMessage {
 	return m
 }
 
+// waits reports whether the message that is next waits.
+func (o *own) waits() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.waiting.Len() > 0 && o.waiting.At(0).seq == o.next
+}
+
 // done takes the records of a message that take returned, to be used again.
 func (o *own) done(rs []tidings.Record) {
 	clear(rs)

@@ -114,7 +114,7 @@ func (b *Broker) leave(t *tail, trouble bool) {
 // follow follows the log until something is wrong with it, or with ctx, or with what it delivers to.
 func (t *tail) follow(ctx context.Context) error {
 	next := t.pos.Hi + 1 // the message of the next record
-	if _, err := t.check(ctx, next); err != nil {
+	if err := t.check(ctx, next); err != nil {
 		return err
 	}
 	t.own.begin(next)
@@ -280,29 +280,16 @@ func (t *tail) hand(ctx context.Context, seq uint64, rs []tidings.Record) error 
 	return nil
 }
 
-// check finds out whether the log still goes on where the tail is, and returns its newest message.
-func (t *tail) check(ctx context.Context, next uint64) (last uint64, _ error) {
+// check finds out whether the log still goes on where the tail is.
+func (t *tail) check(ctx context.Context, next uint64) error {
 	info, err := t.b.ensure(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return info.State.LastSeq, t.checkAgainst(ctx, info, next)
-}
-
-func (t *tail) checkAgainst(ctx context.Context, info *jetstream.StreamInfo, next uint64) error {
-	if id := identityOf(info); id != t.mark.of {
-		if !t.mark.of.isZero() {
-			return fmt.Errorf("the stream was created at %v, and not at %v: %w", id.created, t.mark.of.created, tidings.ErrEpoch)
-		}
-		t.mark.of = id
+	if err := t.checkPlace(info, next); err != nil {
+		return err
 	}
 	first, last := info.State.FirstSeq, info.State.LastSeq
-	switch {
-	case next < first:
-		return fmt.Errorf("tail from message %d, while the oldest is %d: %w", next, first, tidings.ErrGap)
-	case next > last+1:
-		return fmt.Errorf("tail from message %d, while the newest is %d: %w", next, last, tidings.ErrGap)
-	}
 	if err := t.b.checkFloor(ctx, info, next); err != nil {
 		return err
 	}
@@ -327,6 +314,23 @@ func (t *tail) checkAgainst(ctx context.Context, info *jetstream.StreamInfo, nex
 		return err
 	case blk.records[0].Nonce != t.mark.nonce:
 		return fmt.Errorf("message %d is another one than was delivered: the log was restored from a copy: %w", next-1, tidings.ErrGap)
+	}
+	return nil
+}
+
+// checkPlace finds out whether it is the same stream, and holds the message that is next, or all but that.
+func (t *tail) checkPlace(info *jetstream.StreamInfo, next uint64) error {
+	if id := identityOf(info); id != t.mark.of {
+		if !t.mark.of.isZero() {
+			return fmt.Errorf("the stream was created at %v, and not at %v: %w", id.created, t.mark.of.created, tidings.ErrEpoch)
+		}
+		t.mark.of = id
+	}
+	switch first, last := info.State.FirstSeq, info.State.LastSeq; {
+	case next < first:
+		return fmt.Errorf("tail from message %d, while the oldest is %d: %w", next, first, tidings.ErrGap)
+	case next > last+1:
+		return fmt.Errorf("tail from message %d, while the newest is %d: %w", next, last, tidings.ErrGap)
 	}
 	return nil
 }

@@ -188,12 +188,13 @@ func (c *sendCmd) sendLines(p *program, client *http.Client, url string) error {
 		return problemIn(res)
 	}
 	answers, refused := 0, 0
+	var last int // status of the last problem; 0 for a receipt
 	lines := bufio.NewReader(res.Body)
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err == nil {
 			answers++
-			if isProblem(line) {
+			if last = statusIn(line); last != 0 {
 				refused++
 			}
 			if _, err := p.stdout.Write(line); err != nil {
@@ -204,6 +205,9 @@ func (c *sendCmd) sendLines(p *program, client *http.Client, url string) error {
 		if !errors.Is(err, io.EOF) || len(line) > 0 {
 			return fmt.Errorf("the answers broke off after %d: it is not known whether the lines after that were sent (%w)", answers, err)
 		}
+		if last == http.StatusRequestEntityTooLarge { // the server reads no further
+			return fmt.Errorf("line %d is too large: neither it nor the lines after it were sent; of the %d before it %d were not", answers, answers-1, refused-1)
+		}
 		if refused > 0 {
 			return fmt.Errorf("%d of %d lines were not sent", refused, answers)
 		}
@@ -211,10 +215,14 @@ func (c *sendCmd) sendLines(p *program, client *http.Client, url string) error {
 	}
 }
 
-// isProblem reports whether a line's answer is a problem document, and not a receipt.
-func isProblem(line []byte) bool {
+// statusIn returns the status of a line's answer that is a problem document; 0 for a receipt.
+func statusIn(line []byte) int {
 	var answer struct {
-		ID string `json:"id"`
+		ID     string `json:"id"`
+		Status int    `json:"status"`
 	}
-	return json.Unmarshal(bytes.TrimSpace(line), &answer) != nil || answer.ID == ""
+	if json.Unmarshal(bytes.TrimSpace(line), &answer) == nil && answer.ID != "" {
+		return 0
+	}
+	return max(answer.Status, 1)
 }

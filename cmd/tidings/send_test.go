@@ -154,6 +154,10 @@ func TestLinesAreSentAndAnsweredOneByOne(t *testing.T) {
 			t.Errorf("line %d was answered with %s", i+1, lines[i])
 		}
 	}
+	large := `{"everyone":true,"text":"` + strings.Repeat("x", 1<<20) + `"}`
+	if out := run(t, good+"\n"+large+"\n"+good, "send", "--ndjson"); out.code != exitFailed || !strings.Contains(out.stderr, "line 2 is too large: neither it nor the lines after it were sent; of the 1 before it 0 were not") {
+		t.Errorf("%+v", out)
+	}
 	if out := run(t, "", "send", "--ndjson"); out.code != exitOK || out.stdout != "" {
 		t.Errorf("nothing: got %+v", out)
 	}
