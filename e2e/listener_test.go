@@ -52,17 +52,18 @@ type listener struct {
 	owed                      atomic.Int64  // events that were sent and that it must get, by the model
 
 	// Owned by the goroutine of run.
-	random  *rand.Rand
-	cursor  string
-	streams int
-	got     []arrival // the events it has, in their order
-	certain int       // how many of them every listener gets
-	behind  bool      // what it got last is old: it must not get so late that a replay would be more than MaxReplayBytes
-	gaps    []gap
-	leaves  *time.Timer     // ends its stream, if it is fleeting
-	began   time.Time       // its stream: when it was dialed
-	ids     map[string]bool // and their ids
-	fault   error           // the first thing that should not have happened
+	random    *rand.Rand
+	cursor    string
+	streams   int
+	hasJoined bool      // joined is closed
+	got       []arrival // the events it has, in their order
+	certain   int       // how many of them every listener gets
+	behind    bool      // what it got last is old: it must not get so late that a replay would be more than MaxReplayBytes
+	gaps      []gap
+	leaves    *time.Timer     // ends its stream, if it is fleeting
+	began     time.Time       // its stream: when it was dialed
+	ids       map[string]bool // and their ids
+	fault     error           // the first thing that should not have happened
 
 	mu           sync.Mutex // guards what follows
 	conn         *tearable  // nil while it is away
@@ -121,6 +122,11 @@ func newListener(s *soak, i int, random *rand.Rand) *listener {
 // run listens until its stream is ended when all is there, or ctx ends, which cuts it.
 func (l *listener) run(ctx context.Context) {
 	defer close(l.gone)
+	defer func() {
+		if l.cursor == soakForgotten {
+			l.soak.forgetting.RUnlock()
+		}
+	}()
 	for l.fault == nil {
 		l.listen(ctx)
 		select {
@@ -154,7 +160,7 @@ func (l *listener) listen(ctx context.Context) {
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	l.began = time.Now()
-	if l.forgetful && l.streams > 0 && l.random.IntN(3) > 0 && !l.soak.isOver() {
+	if l.forgetful && l.streams > 0 && l.cursor != soakForgotten && l.random.IntN(3) > 0 && l.soak.mayForget() {
 		l.cursor = soakForgotten
 	}
 	missed := int(l.owed.Load()) - l.certain
@@ -255,6 +261,9 @@ func (l *listener) read(conn *tearable) error {
 		if err := l.take(e); err != nil {
 			return err
 		}
+		if l.cursor == soakForgotten && dec.LastEventID() != soakForgotten {
+			l.soak.forgetting.RUnlock()
+		}
 		l.cursor = dec.LastEventID()
 	}
 	return errors.New("the stream ended as if it were complete, which stops some clients for ever")
@@ -345,7 +354,8 @@ func (l *listener) begun(e sse.Event) error {
 	if l.fleeting && !l.soak.isOver() {
 		l.leaves = time.AfterFunc(time.Duration(l.random.Int64N(int64(soakMostAway/10))), func() { _ = conn.Close() })
 	}
-	if l.streams == 0 {
+	if !l.hasJoined { // not before its first stream ended, on a busy machine
+		l.hasJoined = true
 		close(l.joined)
 	}
 	return nil
