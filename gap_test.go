@@ -40,7 +40,7 @@ func (tb *tab) wantGoesOn() {
 		tb.t.Fatalf("the id of a gap, one event later: the resume is %q (%q)", r, tb.gaps)
 	}
 	tb.until("while away")
-	joinUntil(tb.t, "it is connected", func() bool { return tb.site.to(tb.t, user, "live").Matched > 0 })
+	eventually(tb.t, "it is connected", func() bool { return tb.site.to(tb.t, user, "live").Matched > 0 })
 	tb.until("live").cut()
 	if n := len(tb.got) - before; n < 2 {
 		tb.t.Fatalf("%d events after the gap", n)

@@ -246,7 +246,7 @@ func TestACutAtAnyByteOfAGapOrASnapshotLeavesThePageWithTheWholeState(t *testing
 				}
 				send(8)
 				// It may not be registered yet: what it must not miss is a replay's then, or the state's.
-				joinUntil(t, "it is connected again", func() bool { return site.to(t, user("u"), "end").Matched > 0 })
+				eventually(t, "it is connected again", func() bool { return site.to(t, user("u"), "end").Matched > 0 })
 				for {
 					e := page.read()
 					if e.Data == "end" {
@@ -316,7 +316,7 @@ func TestTwoConnectionsWithOneClientIDBothLive(t *testing.T) {
 	a.open()
 	b.open()
 	for _, text := range numbered(1, 3) {
-		joinUntil(t, "both are registered", func() bool { return site.hub.Stats().Connections == 2 })
+		eventually(t, "both are registered", func() bool { return site.hub.Stats().Connections == 2 })
 		if r := site.to(t, tidings.Target{ClientID: "c"}, text); r.Matched != 2 {
 			t.Errorf("it matched %d connections", r.Matched)
 		}

@@ -267,7 +267,7 @@ func TestARepeatedSendHasTheFirstReceipt(t *testing.T) {
 	site := joinServe(t, tidings.Options{})
 	page := site.tab(t, "userId=u")
 	page.open()
-	joinUntil(t, "it is registered", func() bool { return site.hub.Stats().Connections == 1 })
+	eventually(t, "it is registered", func() bool { return site.hub.Stats().Connections == 1 })
 	e := text("x")
 	e.IdempotencyKey = "matched"
 	nobody := tidings.Event{Data: 1, Target: user("nobody"), IdempotencyKey: "nobody"}
@@ -276,7 +276,7 @@ func TestARepeatedSendHasTheFirstReceipt(t *testing.T) {
 		t.Errorf("the receipts are %+v and %+v", first, none)
 	}
 	page.cut()
-	joinUntil(t, "it is gone", func() bool { return site.hub.Stats().Connections == 0 })
+	eventually(t, "it is gone", func() bool { return site.hub.Stats().Connections == 0 })
 	if r := joinSend(t, site.hub, e); r != first {
 		t.Errorf("the receipt is %+v, and was %+v", r, first)
 	}
@@ -538,7 +538,7 @@ func TestSendsOfManyGoroutinesAndCloseDoNotHang(t *testing.T) {
 				}
 			})
 		}
-		joinUntil(t, "some are stored", func() bool { return hub.Stats().Sent > 100 })
+		eventually(t, "some are stored", func() bool { return hub.Stats().Sent > 100 })
 		if err := hub.Close(); err != nil {
 			t.Error(err)
 		}

@@ -43,7 +43,7 @@ func TestRoutingFindsWhoLookingAtEveryConnectionFinds(t *testing.T) {
 			all[i].page.cut()
 			all = slices.Delete(all, i, i+1)
 		}
-		joinUntil(t, "all are registered, and the others gone", func() bool { return site.hub.Stats().Connections == len(all) })
+		eventually(t, "all are registered, and the others gone", func() bool { return site.hub.Stats().Connections == len(all) })
 		r := d.record()
 		text := strconv.Itoa(step)
 		matched := 0
@@ -96,14 +96,14 @@ func TestConnectionsThatComeAndGoAllAtOnceAreCountedRight(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	joinUntil(t, "nobody is left", func() bool { return site.hub.Stats().Connections == 0 })
+	eventually(t, "nobody is left", func() bool { return site.hub.Stats().Connections == 0 })
 	if r := site.to(t, tidings.Target{Topic: "t"}, "x"); r.Matched != 0 || r.Hint != "no connection has topic t" {
 		t.Errorf("the receipt is %+v", r)
 	}
 	// A stream that was cut before it was registered is not among the connections, and may not have noticed yet.
 	var s tidings.Stats
 	begun, ended := uint64(0), uint64(0)
-	joinUntil(t, "all have ended", func() bool {
+	eventually(t, "all have ended", func() bool {
 		s, begun, ended = site.hub.Stats(), 0, 0
 		for _, n := range s.Connected {
 			begun += n

@@ -77,17 +77,6 @@ func joinServeTCP(t testing.TB, o tidings.Options) *joinSite {
 	return &joinSite{hub, func() (net.Conn, error) { return net.Dial("tcp", srv.Listener.Addr().String()) }}
 }
 
-// joinUntil asks again and again.
-func joinUntil(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never comes about that %s", what)
-		}
-		time.Sleep(50 * time.Microsecond)
-	}
-}
-
 // to sends numbered text to a target; the zero one is everyone.
 func (s *joinSite) to(t testing.TB, target tidings.Target, text string) tidings.Receipt {
 	t.Helper()

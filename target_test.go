@@ -61,7 +61,7 @@ func TestAnEventReachesWhoMeetsAnyTargetOnceAndNobodyThatIsExcluded(t *testing.T
 	for _, page := range pages {
 		page.open()
 	}
-	joinUntil(t, "all are registered", func() bool { return site.hub.Stats().Connections == len(pages) })
+	eventually(t, "all are registered", func() bool { return site.hub.Stats().Connections == len(pages) })
 	want := map[string][]string{}
 	for i, x := range []struct {
 		event   tidings.Event
@@ -113,7 +113,7 @@ func TestAReceiptHintsWhyNobodyMatched(t *testing.T) {
 	for _, query := range []string{"clientId=client_123&userId=u&sessionId=s", "clientId=two&userId=u", "clientId=two&userId=u"} {
 		site.tab(t, query).open()
 	}
-	joinUntil(t, "all are registered", func() bool { return site.hub.Stats().Connections == 3 })
+	eventually(t, "all are registered", func() bool { return site.hub.Stats().Connections == 3 })
 	for want, e := range map[string]tidings.Event{
 		"no connection has userId nobody":                                {Target: user("nobody")},
 		"no connection has topic t":                                      {Target: tidings.Target{Topic: "t"}},
@@ -258,7 +258,7 @@ func TestDataArrivesAsItWasMeant(t *testing.T) {
 	site := joinServe(t, tidings.Options{})
 	page := site.tab(t, "")
 	page.open()
-	joinUntil(t, "it is registered", func() bool { return site.hub.Stats().Connections == 1 })
+	eventually(t, "it is registered", func() bool { return site.hub.Stats().Connections == 1 })
 	type custom struct {
 		A string          `json:"a"`
 		B json.RawMessage `json:"b,omitempty"`

@@ -43,7 +43,6 @@ type soak struct {
 	cuts      [cutKinds]atomic.Int64
 	resumes   atomic.Int64
 	missed    atomic.Int64 // events that were sent while their listener was away, and that it then got
-	short     atomic.Bool  // the load was not put on whole, because the machine is too busy
 	late      atomic.Int64 // the longest wait of a sender for its turn, in nanoseconds
 
 	forgetting sync.RWMutex // held for reading by each listener that has forgotten its cursor; guards what follows
@@ -153,7 +152,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("%d gaps were asked for and told of", gaps)
 	delete(stats.Gaps, "epoch")
-	if !s.short.Load() && (gaps == 0 || stats.Disconnected[tidings.ReasonSlow] == 0) {
+	if gaps == 0 || stats.Disconnected[tidings.ReasonSlow] == 0 {
 		t.Error("nobody was told of a gap, or nobody was slow")
 	}
 	if len(stats.Gaps) > 0 || len(stats.Refused) > 0 || len(stats.SendErrors) > 0 {
@@ -211,7 +210,6 @@ func (s *soak) load(during time.Duration) {
 				s.late.Store(late)
 			}
 			if time.Since(begin) > 2*during {
-				s.short.Store(true)
 				s.t.Logf("this machine is too busy for the whole load: %d of %d sends or cuts by one goroutine in %v", i, n, 2*during)
 				return
 			}
