@@ -34,23 +34,8 @@ func Run(ctx context.Context, c control.Publish, send Func) (control.Published, 
 	)
 	for p := range c.Publishers {
 		group.Go(func() {
-			s := newSchedule(c, p)
-			for s.next() && ctx.Err() == nil {
-				due := time.Now()
-				if c.Rate > 0 {
-					due = start.Add(time.Duration(float64(s.n) / c.Rate * float64(time.Second)))
-					sleepUntil(due)
-				}
-				s.stamp.Intended = due.UnixNano()
-				user := ""
-				if c.Kind == control.Unicast {
-					user = User(s.target)
-				}
-				if err := send(ctx, user, load.AppendPayload(nil, s.stamp, c.Size)); err != nil {
-					cancel(fmt.Errorf("event %d of publisher %d: %w", s.stamp.Seq, s.stamp.Publisher, err))
-					return
-				}
-				sent.Add(1)
+			if err := publishOne(ctx, c, p, start, &sent, send); err != nil {
+				cancel(err)
 			}
 		})
 	}
@@ -66,6 +51,35 @@ func Run(ctx context.Context, c control.Publish, send Func) (control.Published, 
 	close(stop)
 	<-beside
 	return control.Published{Count: int(sent.Load()), Start: start, End: time.Now()}, context.Cause(ctx)
+}
+
+// publishOne publishes the events of publisher p, and counts them in sent.
+func publishOne(ctx context.Context, c control.Publish, p int, start time.Time, sent *atomic.Int64, send Func) error {
+	clock, err := newAlarm()
+	if err != nil {
+		return err
+	}
+	defer clock.close()
+	s := newSchedule(c, p)
+	for s.next() && ctx.Err() == nil {
+		due := time.Now()
+		if c.Rate > 0 {
+			due = start.Add(time.Duration(float64(s.n) / c.Rate * float64(time.Second)))
+			if err := clock.sleepUntil(due); err != nil {
+				return err
+			}
+		}
+		s.stamp.Intended = due.UnixNano()
+		user := ""
+		if c.Kind == control.Unicast {
+			user = User(s.target)
+		}
+		if err := send(ctx, user, load.AppendPayload(make([]byte, 0, c.Size), s.stamp, c.Size)); err != nil {
+			return fmt.Errorf("event %d of publisher %d: %w", s.stamp.Seq, s.stamp.Publisher, err)
+		}
+		sent.Add(1)
+	}
+	return nil
 }
 
 // sendBeside sends the broadcasts that are not stamped, until stop is closed.

@@ -94,3 +94,15 @@ func TestTheFirstErrorEndsAllPublishers(t *testing.T) {
 		t.Errorf("%+v, %v", done, err)
 	}
 }
+
+func TestNoEventIsSentBeforeItIsDue(t *testing.T) {
+	c := control.Publish{Kind: control.Broadcast, Count: 20, Rate: 500, Publishers: 2, Size: 110}
+	if _, err := publish.Run(t.Context(), c, func(_ context.Context, _ string, data []byte) error {
+		if s, _ := load.ReadPayload(data); time.Now().UnixNano() < s.Intended {
+			t.Errorf("%s was sent early", data)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -36,7 +36,7 @@ func Full() Scale {
 		Rounds: 5, PeerRounds: 3, FewRounds: 2,
 		IdleFrom: 2_000, IdleTo: 18_000, OtherFrom: 1_000, OtherTo: 6_000, IdleRounds: 3, Settle: 2 * time.Second,
 		Connections: 1_000, Rate: 50, Paced: 5 * time.Second,
-		Burst: 2_000, Flood: 20_000, Many: 10_000, Unicasts: 200_000, Enough: 4 * time.Second,
+		Burst: 2_000, Flood: 20_000, Many: 10_000, Unicasts: 600_000, Enough: 4 * time.Second,
 		Mixed: 6 * time.Second, MixedRate: 500, Large: 19_000, Stalled: 20, StalledFor: 10 * time.Second,
 	}
 }
