@@ -8,39 +8,44 @@ import "github.com/tidings-sse/tidings/internal/engine"
 // post queues a record's frame for every connection that it is for, once, and returns how many these are. Where that can't
 // be said without looking at many, it returns false, and counted is called when it is known.
 func (r *registry) post(hd *held) (matched int, known bool) {
-	rec := &hd.Record
-	if len(rec.Targets) == 0 {
+	switch len(hd.Targets) {
+	case 0:
 		return r.postGroup(r.engine.Everyone(), len(r.all), hd)
-	}
-	for _, t := range rec.Targets {
+	case 1:
+		t := hd.Targets[0]
 		k := t.key()
-		m := r.many[k]
-		if m == nil || m.group == nil {
-			continue
-		}
-		if len(rec.Targets) == 1 && t.isOnly(k) && !(t.isLabel() && m.first.conn.known) {
-			return r.postGroup(m.group, m.n, hd)
+		under := r.under(k)
+		switch g := under.group(); {
+		case g == nil:
+			return r.postEach(under, t, hd), true
+		case t.isOnly(k) && !(t.isLabel() && under.roster.first.conn.known):
+			return r.postGroup(g, under.len(), hd)
 		}
 		r.sweep(hd)
 		return 0, false
 	}
-	r.choose(rec, hd.number, func(c *conn) {
-		matched++
-		r.engine.Post(c.stream, hd.frame)
-	})
+	for _, t := range hd.Targets {
+		if r.under(t.key()).group() != nil {
+			r.sweep(hd)
+			return 0, false
+		}
+	}
+	for _, t := range hd.Targets {
+		matched += r.postEach(r.under(t.key()), t, hd)
+	}
 	return matched, true
 }
 
-// choose calls post for each connection that the record is for, once. None of its targets has many.
-func (r *registry) choose(rec *Record, number uint64, post func(*conn)) {
-	for _, t := range rec.Targets {
-		for c := range r.under(t.key()).all {
-			if c.mark != number && c.meets(t) && (rec.Exclude.IsZero() || !c.meets(rec.Exclude)) {
-				c.mark = number
-				post(c)
-			}
+// postEach queues the frame for each of the few connections under the target's key that it is for and that don't have it.
+func (r *registry) postEach(under found, t Target, hd *held) (matched int) {
+	for c := range under.all {
+		if c.mark != hd.number && c.meets(t) && (hd.Exclude.IsZero() || !c.meets(hd.Exclude)) {
+			c.mark = hd.number
+			r.engine.Post(c.stream, hd.frame)
+			matched++
 		}
 	}
+	return matched
 }
 
 // postGroup queues the frame for a group of n, but for whom the record excludes.
@@ -74,11 +79,12 @@ func (r *registry) sweep(hd *held) {
 	var streams []*engine.Stream
 	var groups []*engine.Group
 	for _, t := range targets {
-		if m := r.many[t.key()]; m != nil && m.group != nil {
-			groups = append(groups, m.group)
+		under := r.under(t.key())
+		if g := under.group(); g != nil {
+			groups = append(groups, g)
 			continue
 		}
-		for c := range r.under(t.key()).all {
+		for c := range under.all {
 			if c.mark != hd.number && c.meets(t) {
 				c.mark = hd.number
 				streams = append(streams, c.stream)

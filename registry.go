@@ -131,6 +131,14 @@ func (r *registry) under(k key) found {
 	return found{roster: r.many[k]}
 }
 
+// group returns the engine's group of the connections, nil while they are few. That of everyone is the engine's own.
+func (f found) group() *engine.Group {
+	if f.roster == nil {
+		return nil
+	}
+	return f.roster.group
+}
+
 func (f found) len() int {
 	switch {
 	case f.one != nil:
