@@ -21,7 +21,7 @@ type loop struct {
 	buf    []byte
 	queue  queue   // streams that may open as soon as others are done with it
 	timers timers  // streams that may open later
-	ready  []int32 // streams that may have more to read than was read
+	ready  queue   // streams that may have more to read than was read
 	slow   []int32 // open streams that read so many bytes a second
 	tokens float64 // streams that may open by the connect rate
 	filled int64   // when tokens were last added, in nanoseconds since 1970
@@ -41,12 +41,12 @@ type socket struct {
 	gen      int32 // goes up with each connection: events of an earlier one are not this one's
 	deadline int64 // until the stream must be open, in nanoseconds since 1970
 	unsent   []byte
+	more     bool // it is on the ready queue
 }
 
 const (
-	tickEvery  = int64(50 * time.Millisecond)
-	readsATurn = 8   // of one stream, before others have theirs
-	batch      = 128 // ready streams that share a time of receipt
+	tickEvery = int64(50 * time.Millisecond)
+	batch     = 128 // ready streams that share a time of receipt
 )
 
 // newLoop starts a loop for the shard.
@@ -166,7 +166,7 @@ func (l *loop) shutdown() {
 
 // timeout returns how long the loop may wait for readiness, in milliseconds.
 func (l *loop) timeout() int {
-	if len(l.ready) > 0 {
+	if l.ready.len() > 0 {
 		return 0
 	}
 	until := l.ticked + tickEvery - l.now
@@ -252,7 +252,7 @@ func (l *loop) hangUp(st *stream, reset bool) {
 		_ = unix.SetsockoptLinger(int(st.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	_ = unix.Close(int(st.fd)) // which takes it out of the epoll
-	st.fd, st.unsent = -1, nil
+	st.fd, st.unsent, st.more = -1, nil, false
 	st.gen++
 	if st.pace == paceSlow {
 		l.slow = slices.DeleteFunc(l.slow, func(i int32) bool { return i == st.index })
@@ -286,8 +286,8 @@ func (l *loop) handle(ev unix.EpollEvent) {
 		if ev.Events&over != 0 && st.pace == paceStop {
 			l.fail(st, io.EOF)
 		}
-	default:
-		l.readAll(st, ev.Events&over != 0)
+	case !st.more: // else its turn comes
+		l.read(st, ev.Events&over != 0)
 	}
 }
 
@@ -315,19 +315,17 @@ func (l *loop) send(st *stream) error {
 	return nil
 }
 
-// readAll reads what there is, or as much as is one stream's turn. A read that does not fill the buffer was the last, but
-// where epoll has said that the end has come as well: it won't say so again.
-func (l *loop) readAll(st *stream, toTheEnd bool) {
-	for range readsATurn {
-		n, ok := l.readOnce(st, l.buf)
-		if !ok || !toTheEnd && n < len(l.buf) && n >= 0 {
-			return
-		}
-		if st.phase == phaseOpen && st.pace != paceFull {
-			return
-		}
+// read reads once, which is a stream's turn: a thousand of them are to be read as a thousand clients would, none of which
+// waits for another's megabytes. What may be left is for another turn. A read that does not fill the buffer was the last,
+// but where epoll has said that the end has come as well: it won't say so again.
+func (l *loop) read(st *stream, toTheEnd bool) {
+	n, ok := l.readOnce(st, l.buf)
+	switch {
+	case !ok, !toTheEnd && n < len(l.buf) && n >= 0, st.phase == phaseOpen && st.pace != paceFull:
+		return
 	}
-	l.ready = append(l.ready, st.index)
+	st.more = true
+	l.ready.push(st.index)
 }
 
 // readOnce reads into b, at most once. It reports false where there was nothing, or the connection has ended. An n of -1
@@ -357,17 +355,13 @@ func (l *loop) readOnce(st *stream, b []byte) (n int, ok bool) {
 	return n, true
 }
 
-// readOn gives streams that were not read to the end another turn.
+// readOn gives streams that were not read to the end another turn, as many as were told of at once.
 func (l *loop) readOn() {
-	if len(l.ready) == 0 {
-		return
-	}
-	again := l.ready
-	l.ready = nil
-	for _, i := range again {
-		if st := &l.streams[i]; st.fd >= 0 {
+	for range min(l.ready.len(), batch) {
+		if st := &l.streams[l.ready.pop()]; st.more { // else it has hung up
+			st.more = false
 			l.now = time.Now().UnixNano()
-			l.readAll(st, true)
+			l.read(st, true)
 		}
 	}
 }
