@@ -67,7 +67,8 @@ type Config struct {
 
 	// Loops is how many event loops, or locks in the portable client, share the streams: 1 by default.
 	Loops int
-	// ReadBuffer is each loop's buffer, in bytes, and how much is read of one stream before others have their turn: 256 KiB by default.
+	// ReadBuffer is each loop's buffer, in bytes, and how much is read of one stream before others have their turn:
+	// 256 KiB by default.
 	ReadBuffer int
 	// ReceiveBuffer is SO_RCVBUF of each socket, in bytes. 0 is the system's choice. Event loops only.
 	ReceiveBuffer int

@@ -41,7 +41,7 @@ type socket struct {
 	gen      int32 // goes up with each connection: events of an earlier one are not this one's
 	deadline int64 // until the stream must be open, in nanoseconds since 1970
 	unsent   []byte
-	more     bool // it is on the ready queue
+	more     bool // it is to have another turn: it is on the ready queue
 }
 
 const (
@@ -287,7 +287,7 @@ func (l *loop) handle(ev unix.EpollEvent) {
 			l.fail(st, io.EOF)
 		}
 	case !st.more: // else its turn comes
-		l.read(st, ev.Events&over != 0)
+		l.turn(st, ev.Events&over != 0)
 	}
 }
 
@@ -315,10 +315,10 @@ func (l *loop) send(st *stream) error {
 	return nil
 }
 
-// read reads once, which is a stream's turn: a thousand of them are to be read as a thousand clients would, none of which
-// waits for another's megabytes. What may be left is for another turn. A read that does not fill the buffer was the last,
+// turn reads once: a thousand streams are to be read as a thousand clients would, none of which waits for another's
+// megabytes. What may be left is for another turn. A read that does not fill the buffer was the last,
 // but where epoll has said that the end has come as well: it won't say so again.
-func (l *loop) read(st *stream, toTheEnd bool) {
+func (l *loop) turn(st *stream, toTheEnd bool) {
 	n, ok := l.readOnce(st, l.buf)
 	switch {
 	case !ok, !toTheEnd && n < len(l.buf) && n >= 0, st.phase == phaseOpen && st.pace != paceFull:
@@ -361,7 +361,7 @@ func (l *loop) readOn() {
 		if st := &l.streams[l.ready.pop()]; st.more { // else it has hung up
 			st.more = false
 			l.now = time.Now().UnixNano()
-			l.read(st, true)
+			l.turn(st, true)
 		}
 	}
 }
