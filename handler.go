@@ -24,10 +24,21 @@ import (
 // A stream that can't be served for now is refused so that the client comes back; one that never can, with a problem
 // document (RFC 9457) and status 400, 401, 403 or 405.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := h.open(w, r)
+	if c == nil || h.takeOver(w, r, c) {
+		return
+	}
+	// Here, so that what open needed is not on the stack for as long as the stream lasts.
+	c.stream.ServeResponse(r.Context(), w)
+	panic(http.ErrAbortHandler)
+}
+
+// open brings a stream to life. If it can't, the request was answered, and there is none.
+func (h *Hub) open(w http.ResponseWriter, r *http.Request) *conn {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		writeProblem(w, methodProblem(r, http.MethodGet))
-		return
+		return nil
 	}
 	var c *conn
 	var lastEventID string
@@ -40,11 +51,12 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		h.reject(w, r, err)
-		return
+		return nil
 	}
-	if h.serve(w, r, c, lastEventID) {
-		h.handOver(w, r, c) // here, so that what serve needed is not kept for as long as the stream lasts
+	if !h.serve(w, r, c, lastEventID) {
+		return nil
 	}
+	return c
 }
 
 // reject answers a stream that is not served, for now or for good.
@@ -230,11 +242,10 @@ func (c *conn) limit(g Grant) error {
 	return nil
 }
 
-// serve brings an admitted stream to life, and reports whether it is to be handed over. If not, it is released.
+// serve brings an admitted stream to life, and reports whether it has. If not, it is released.
 func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID string) (live bool) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(h.ctx, cancel)()
+	ctx, started := h.starting(r.Context())
+	defer started()
 	defer func() {
 		if !live {
 			h.release(c) // whatever ended it, a panic of Options.Snapshot among it
@@ -250,7 +261,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 	var snapshot []byte
 	if err == nil {
 		if snapshot, err = j.snapshot(ctx); err != nil {
-			h.log.LogAttrs(ctx, slog.LevelError, logSnapshot, append(c.logAttrs(), slog.Any(keyError, err))...)
+			h.logConn(ctx, slog.LevelError, logSnapshot, c, slog.Any(keyError, err))
 			err = errNoState
 		}
 	}
@@ -272,7 +283,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 		err = j.replay(ctx, out)
 	}
 	if err != nil {
-		h.abandon(ctx, c, out, err)
+		h.abandon(ctx, r, c, out, err)
 		panic(http.ErrAbortHandler)
 	}
 	out.leave()
@@ -280,8 +291,25 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, c *conn, lastEventID
 	return true // unregister releases what was registered
 }
 
+// starting returns a context for as long as a stream is brought to life: it ends with the request, with the hub, and when
+// started is called. It is no child of the request's, in which the list of children would stay for as long as the stream
+// does: over HTTP/2, 300 bytes.
+func (h *Hub) starting(request context.Context) (_ context.Context, started func()) {
+	ctx, end := context.WithCancelCause(context.WithoutCancel(request))
+	go func() {
+		select {
+		case <-request.Done():
+			end(context.Cause(request))
+		case <-h.ctx.Done():
+			end(context.Cause(h.ctx))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { end(nil) }
+}
+
 // abandon ends a stream that could not be brought to life.
-func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
+func (h *Hub) abandon(ctx context.Context, r *http.Request, c *conn, out *output, err error) {
 	reason := ReasonLost
 	switch ref, refused := refusalOf(err); {
 	case refused:
@@ -297,10 +325,10 @@ func (h *Hub) abandon(ctx context.Context, c *conn, out *output, err error) {
 		reason = ReasonStopped
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = ReasonSlow
-	case ctx.Err() != nil && !fromNetwork(err): // net/http ends the request's context for what the network says, too
+	case r.Context().Err() != nil && !fromNetwork(err): // net/http ends the request's context for what the network says, too
 		reason = ReasonClosed
 	}
-	h.log.LogAttrs(ctx, slog.LevelInfo, logUnfinished, append(c.logAttrs(), slog.String(keyReason, string(reason)), slog.Any(keyError, err))...)
+	h.logConn(r.Context(), slog.LevelInfo, logUnfinished, c, slog.String(keyReason, string(reason)), slog.Any(keyError, err))
 	h.counts.unfinished(reason)
 	if reason == ReasonDrained || reason == ReasonGap || reason == ReasonExpired || reason == ReasonKicked {
 		if out.write(h.farewell(reason).Block()) == nil {
@@ -318,8 +346,8 @@ func fromNetwork(err error) bool {
 func (h *Hub) connected(r *http.Request, j *join) {
 	c := j.c
 	h.counts.connected(j)
-	h.log.LogAttrs(r.Context(), slog.LevelInfo, logConnected, append(c.logAttrs(),
-		slog.String(keyResume, j.resume), slog.Int(keyReplayed, j.events), slog.String(keyProto, r.Proto))...)
+	h.logConn(r.Context(), slog.LevelInfo, logConnected, c,
+		slog.String(keyResume, j.resume), slog.Int(keyReplayed, j.events), slog.String(keyProto, r.Proto))
 	if c.greeted != nil {
 		// Not in this goroutine: the stream must not wait for the hook.
 		h.wg.Go(func() {
@@ -331,17 +359,18 @@ func (h *Hub) connected(r *http.Request, j *join) {
 	}
 }
 
-// handOver gives the stream to the engine: the connection itself where net/http can let go of it, else the response.
-func (h *Hub) handOver(w http.ResponseWriter, r *http.Request, c *conn) {
-	if hj, ok := hijackable(w, r); ok {
-		conn, buf, err := hj.Hijack()
-		if err == nil {
-			c.stream.ServeConn(conn, r.ProtoAtLeast(1, 1), buf.Reader.Buffered())
-			return
-		}
+// takeOver gives the engine the connection itself, where net/http can let go of it.
+func (h *Hub) takeOver(w http.ResponseWriter, r *http.Request, c *conn) bool {
+	hj, ok := hijackable(w, r)
+	if !ok {
+		return false
 	}
-	c.stream.ServeResponse(r.Context(), w)
-	panic(http.ErrAbortHandler)
+	conn, buf, err := hj.Hijack()
+	if err != nil {
+		return false
+	}
+	c.stream.ServeConn(conn, r.ProtoAtLeast(1, 1), buf.Reader.Buffered())
+	return true
 }
 
 // hijackable reports whether the connection may be taken over: by plain assertion, because a middleware that wraps the

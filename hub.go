@@ -196,7 +196,7 @@ func (h *Hub) register(j *join) (bool, error) {
 		}
 	}
 	c.stream = h.engine.NewStream(c, j.seen, queued)
-	h.conns.add(c)
+	h.conns.add(c, j.keys)
 	if c.expiry != nil {
 		c.expiry.timer = time.AfterFunc(time.Until(c.expiry.at), func() { c.stream.End(engine.Expired, h.farewell(ReasonExpired)) })
 	}
@@ -212,11 +212,11 @@ func (h *Hub) unregister(c *conn, r Reason, err error) {
 		c.expiry.timer.Stop()
 	}
 	h.mu.Unlock()
-	attrs := append(c.logAttrs(), slog.String(keyReason, string(r)), slog.Duration(keyAfter, time.Since(time.Unix(0, c.connectedAt))))
+	why := []slog.Attr{slog.String(keyReason, string(r)), slog.Duration(keyAfter, time.Since(time.Unix(0, c.connectedAt)))}
 	if err != nil {
-		attrs = append(attrs, slog.Any(keyError, err))
+		why = append(why, slog.Any(keyError, err))
 	}
-	h.log.LogAttrs(context.Background(), slog.LevelInfo, logDisconnected, attrs...)
+	h.logConn(context.Background(), slog.LevelInfo, logDisconnected, c, why...)
 	if h.opts.OnDisconnect == nil {
 		h.release(c)
 		return

@@ -1,6 +1,9 @@
 package tidings
 
-import "log/slog"
+import (
+	"context"
+	"log/slog"
+)
 
 // Log messages and keys. What came from outside is always a value, and no payload or credential is logged.
 const (
@@ -40,9 +43,12 @@ const (
 	keyUntil       = "until"
 )
 
-// logAttrs says who a connection is.
-func (c *conn) logAttrs() []slog.Attr {
-	attrs := append(make([]slog.Attr, 0, 12),
+// logConn logs a line about a connection, which says who that is. Where nothing is logged at the level, it costs nothing.
+func (h *Hub) logConn(ctx context.Context, level slog.Level, message string, c *conn, more ...slog.Attr) {
+	if !h.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := append(make([]slog.Attr, 0, 6+len(more)),
 		slog.String(keyClient, c.clientID),
 		slog.String(keyConnection, c.connectionID),
 		slog.String(keyRemote, c.remoteAddr),
@@ -56,5 +62,5 @@ func (c *conn) logAttrs() []slog.Attr {
 	if len(c.topics) > 0 {
 		attrs = append(attrs, slog.Any(keyTopics, c.topics))
 	}
-	return attrs
+	h.log.LogAttrs(ctx, level, message, append(attrs, more...)...)
 }

@@ -36,12 +36,12 @@ func newRegistry(e *engine.Engine, counted func(*held, int)) *registry {
 	return &registry{engine: e, counted: counted, ones: make(map[key]*conn), many: make(map[key]*roster)}
 }
 
-// add lists the connection, and has its stream join. From then on it gets what is routed.
-func (r *registry) add(c *conn) {
+// add lists the connection under its keys, and has its stream join. From then on it gets what is routed.
+func (r *registry) add(c *conn, keys []key) {
 	c.stream.Join()
 	c.at = len(r.all)
 	r.all = append(r.all, c)
-	for _, k := range c.keys() {
+	for _, k := range keys {
 		if k.kind == kindEveryone {
 			continue
 		}
