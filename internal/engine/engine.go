@@ -31,7 +31,7 @@ type Engine struct {
 	running sync.WaitGroup // loops
 	telling sync.WaitGroup // the goroutine that tells owners of ends
 	writers sync.WaitGroup // conn writers until their connections are closed, and their goroutines
-	batches sync.Pool      // *[]byte of batchBytes, for what is written in another goroutine than the loop's
+	batches sync.Pool      // *[]byte, for what is written in another goroutine than the loop's
 }
 
 // Counts are totals since the start, for all streams.
@@ -52,7 +52,7 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg:     cfg,
 		started: time.Now(),
-		batches: sync.Pool{New: func() any { return new(make([]byte, 0, batchBytes)) }},
+		batches: sync.Pool{New: func() any { return new([]byte) }},
 	}
 	cfg.Beat.beat = true
 	e.everyone = e.NewGroup()

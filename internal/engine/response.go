@@ -14,7 +14,6 @@ type responseWriter struct {
 	s       *Stream
 	ctx     context.Context // of the request
 	w       http.ResponseWriter
-	rc      *http.ResponseController
 	batches chan *[]byte // 1: the loop sends no other before the first was written; closed by close
 
 	mu   sync.Mutex // guards the deadline, and what follows
@@ -25,10 +24,7 @@ type responseWriter struct {
 // stand before the first frame were written and flushed. ctx is the request's. After it returned, the handler must
 // panic with [http.ErrAbortHandler], so that the response ends truncated.
 func (s *Stream) ServeResponse(ctx context.Context, w http.ResponseWriter) {
-	rw := &responseWriter{
-		s: s, ctx: ctx, w: w, rc: http.NewResponseController(w),
-		batches: make(chan *[]byte, 1),
-	}
+	rw := &responseWriter{s: s, ctx: ctx, w: w, batches: make(chan *[]byte, 1)}
 	s.loop.inbox.do(func() { s.loop.attach(s, rw, false) })
 	gone := ctx.Done()
 	for {
@@ -63,7 +59,7 @@ func (rw *responseWriter) send(batch *[]byte) error {
 	}
 	_, err := rw.w.Write(*batch)
 	if err == nil {
-		err = rw.rc.Flush()
+		err = http.NewResponseController(rw.w).Flush()
 	}
 	// On HTTP/2 a deadline that elapses resets the stream, even when it is idle.
 	rw.deadline(time.Time{})
@@ -81,15 +77,15 @@ func (rw *responseWriter) deadline(t time.Time) bool {
 		return false
 	}
 	// A connection that has no deadlines is one of a test: what it can't do, it need not do.
-	_ = rw.rc.SetWriteDeadline(t)
+	_ = http.NewResponseController(rw.w).SetWriteDeadline(t)
 	return true
 }
 
-// close fails the handler's write, if there is one, and lets the handler return, after which rc must not be used any more.
+// close fails the handler's write, if there is one, and lets the handler return, after which w must not be used any more.
 func (rw *responseWriter) close(bool) {
 	rw.mu.Lock()
 	defer rw.mu.Unlock()
-	_ = rw.rc.SetWriteDeadline(time.Unix(1, 0))
+	_ = http.NewResponseController(rw.w).SetWriteDeadline(time.Unix(1, 0))
 	rw.over = true
 	close(rw.batches)
 }
