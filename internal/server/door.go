@@ -39,24 +39,20 @@ type door struct {
 	insecure bool
 	log      *slog.Logger
 	csrf     *http.CrossOriginProtection
-	next     http.Handler // what cors passes on to, set by behind before the first request
+	cors     *cors.Cors
 }
 
-// behind sets what is behind the door.
-func (d *door) behind(next http.Handler) {
-	d.next = cors.New(cors.Options{
+// newDoor refuses names and origins that no request could match.
+func newDoor(cfg *Config, log *slog.Logger) (*door, error) {
+	d := &door{open: !cfg.authenticates(), insecure: cfg.Insecure, log: log, csrf: http.NewCrossOriginProtection()}
+	d.cors = cors.New(cors.Options{
 		AllowOriginVaryRequestFunc: func(*http.Request, string) (bool, []string) { return true, nil }, // check has refused others
 		AllowedMethods:             []string{http.MethodGet, http.MethodPost, http.MethodDelete},
 		AllowedHeaders:             []string{"Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID"},
 		ExposedHeaders:             []string{"Retry-After", "WWW-Authenticate"},
 		MaxAge:                     600, // seconds
 		AllowCredentials:           !d.open,
-	}).Handler(next)
-}
-
-// newDoor returns a door with nothing behind it yet. It refuses names and origins that no request could match.
-func newDoor(cfg *Config, log *slog.Logger) (*door, error) {
-	d := &door{open: !cfg.authenticates(), insecure: cfg.Insecure, log: log, csrf: http.NewCrossOriginProtection()}
+	})
 	for _, h := range cfg.AllowHost {
 		name, ok := parseAuthority(h)
 		if !ok || name.port != "" || name.ip.IsValid() {
@@ -73,7 +69,8 @@ func newDoor(cfg *Config, log *slog.Logger) (*door, error) {
 	return d, nil
 }
 
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// passes reports whether the request may go on. If not, it was answered: it is refused, or a preflight.
+func (d *door) passes(w http.ResponseWriter, r *http.Request) (passes bool) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if problem := d.check(r); problem != nil {
 		// What is answered depends on the origin: a cache must not give one's answer to another.
@@ -82,9 +79,10 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			slog.Int(keyStatus, problem.Status), slog.String(keyReason, problem.Detail), slog.String(keyRemote, r.RemoteAddr),
 			slog.String(keyMethod, r.Method), slog.String(keyPath, r.URL.Path))
 		problem.ServeHTTP(w, r)
-		return
+		return false
 	}
-	d.next.ServeHTTP(w, r)
+	d.cors.ServeHTTP(w, r, func(http.ResponseWriter, *http.Request) { passes = true })
+	return passes
 }
 
 // check returns why the request is refused; nil if it isn't.

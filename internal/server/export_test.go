@@ -76,19 +76,17 @@ func (c Certificates) Get() (*tls.Certificate, error) { return c.c.get(nil) }
 // NewProxies returns what finds out a client's address, before a handler.
 func NewProxies(cfg *Config, next http.Handler) (http.Handler, error) {
 	p, err := newProxies(cfg)
-	if err == nil {
-		p.next = next
-	}
-	return p, err
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(w, p.behind(r)) }), err
 }
 
 // NewDoor returns the door, before a handler.
 func NewDoor(cfg *Config, next http.Handler) (http.Handler, error) {
 	d, err := newDoor(cfg, slog.New(slog.DiscardHandler))
-	if err == nil {
-		d.behind(next)
-	}
-	return d, err
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if d.passes(w, r) {
+			next.ServeHTTP(w, r)
+		}
+	}), err
 }
 
 // Warm has the collector run more often until the hub is ready.

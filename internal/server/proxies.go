@@ -13,12 +13,11 @@ import (
 type proxies struct {
 	trusted []netip.Prefix
 	header  string // canonical: the one that they write
-	next    http.Handler
 }
 
 const headerForwarded = "Forwarded"
 
-// newProxies returns what the configuration trusts, with nothing behind it yet.
+// newProxies returns what the configuration trusts.
 func newProxies(cfg *Config) (*proxies, error) {
 	p := &proxies{header: http.CanonicalHeaderKey(cfg.TrustedProxyHeader)}
 	for _, s := range cfg.TrustedProxy {
@@ -40,16 +39,19 @@ func newProxies(cfg *Config) (*proxies, error) {
 	return p, nil
 }
 
-// ServeHTTP passes the request on, with the client's address where the proxy's was.
-func (p *proxies) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && p.trusts(peer.Addr()) {
-		if client := p.client(r.Header); client.IsValid() {
-			behind := *r // the header and the body are shared, and not changed
-			behind.RemoteAddr = client.String()
-			r = &behind
-		}
+// behind returns the request with the client's address where the proxy's was.
+func (p *proxies) behind(r *http.Request) *http.Request {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !p.trusts(peer.Addr()) {
+		return r
 	}
-	p.next.ServeHTTP(w, r)
+	client := p.client(r.Header)
+	if !client.IsValid() {
+		return r
+	}
+	behind := *r // the header and the body are shared, and not changed
+	behind.RemoteAddr = client.String()
+	return &behind
 }
 
 func (p *proxies) trusts(ip netip.Addr) bool {

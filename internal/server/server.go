@@ -22,17 +22,19 @@ import (
 
 // Server is a server that listens. Create it with [New], and call Run once: it ends what New began.
 type Server struct {
-	cfg    *Config
-	log    *slog.Logger
-	opts   *tidings.Options // of the hub, without its parts
-	node   *natsbroker.Node // of a log that waits for other nodes; nil for others
-	live   atomic.Pointer[live]
-	access *access
-	http   *http.Server
-	ln     *listener
-	unused *unused
-	admin  *admin             // nil if there is none
-	stop   context.CancelFunc // ends what keeps certificates
+	cfg     *Config
+	log     *slog.Logger
+	opts    *tidings.Options // of the hub, without its parts
+	node    *natsbroker.Node // of a log that waits for other nodes; nil for others
+	live    atomic.Pointer[live]
+	proxies *proxies
+	door    *door
+	access  *access
+	http    *http.Server
+	ln      *listener
+	unused  *unused
+	admin   *admin             // nil if there is none
+	stop    context.CancelFunc // ends what keeps certificates
 
 	openFiles      int // the limit; 0 is unknown
 	maxConnections int // of the hub
@@ -100,13 +102,13 @@ func New(ctx context.Context, cfg *Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	front, err := newProxies(cfg)
+	proxies, err := newProxies(cfg)
 	if err != nil {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.Background())
-	s := &Server{cfg: cfg, log: log, stop: stop}
-	if err := s.open(ctx, background, door, front); err != nil {
+	s := &Server{cfg: cfg, log: log, proxies: proxies, door: door, stop: stop}
+	if err := s.open(ctx, background); err != nil {
 		stop()
 		return nil, err
 	}
@@ -114,7 +116,7 @@ func New(ctx context.Context, cfg *Config, log *slog.Logger) (*Server, error) {
 }
 
 // open opens all that New names. What was opened is closed again if something can't be.
-func (s *Server) open(ctx, background context.Context, door *door, front *proxies) (err error) {
+func (s *Server) open(ctx, background context.Context) (err error) {
 	cfg, log := s.cfg, s.log
 	if s.access, err = newAccess(cfg, log); err != nil {
 		return err
@@ -143,11 +145,17 @@ func (s *Server) open(ctx, background context.Context, door *door, front *proxie
 	if err := s.openHub(ctx); err != nil {
 		return errors.Join(err, s.ln.Close())
 	}
-	door.behind(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.live.Load().routes.ServeHTTP(w, r) }))
-	front.next = door
-	s.http = s.newHTTPServer(front)
+	s.http = s.newHTTPServer()
 	s.http.TLSConfig = tlsConfig
 	return nil
+}
+
+// ServeHTTP serves a request from outside. Over HTTP/2, what is on the stack here stays there for as long as a stream
+// lasts: with little of it a stack is 4 KiB, and else 8.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r = s.proxies.behind(r); s.door.passes(w, r) {
+		s.live.Load().routes.ServeHTTP(w, r)
+	}
 }
 
 // openHub opens the operators' address, the log, and the hub on it.
@@ -205,14 +213,14 @@ func (s *Server) serveLog(broker tidings.Broker, waits func() string) error {
 // hub is the one that serves now.
 func (s *Server) hub() *tidings.Hub { return s.live.Load().hub }
 
-func (s *Server) newHTTPServer(h http.Handler) *http.Server {
+func (s *Server) newHTTPServer() *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(s.cfg.usesTLS())
 	protocols.SetUnencryptedHTTP2(!s.cfg.usesTLS())
 	timeout := time.Duration(s.cfg.ConnectionTimeout)
 	server := &http.Server{
-		Handler:           h,
+		Handler:           s,
 		ReadHeaderTimeout: readHeaderWithin,
 		IdleTimeout:       idleWithin,
 		MaxHeaderBytes:    baseHeaderBytes + topicHeaderBytes*min(int(s.cfg.MaxTopics), 10_000),
