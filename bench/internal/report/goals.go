@@ -42,6 +42,7 @@ func goals() []goal {
 		{"the same, HTTP/2 over TLS, 100 streams a connection", 16 << 10, 16 << 10, false, kib, "idle", of("idle", "resident, HTTP/2 TLS, 100 each")},
 		{"the same, h2c, one stream a connection", 16 << 10, 16 << 10, false, kib, "idle", of("idle", "resident, h2c, 1 each")},
 		{"the same, h2c, 100 streams a connection", 16 << 10, 16 << 10, false, kib, "idle", of("idle", "resident, h2c, 100 each")},
+		{"the same, of `tidings serve`", 16 << 10, 16 << 10, false, kib, "idle", func(r *Results) (float64, bool) { return r.Median("idle", posted, "resident, h2c, 100 each") }},
 		{"CPU per delivery, over the C floor's", 1.3, 1.2, false, times, "paced", overFloor("CPU per delivery")},
 		{"p99 latency, over the C floor's", 1.2, 1, false, times, "paced", overFloor("p99")},
 		{"burst of broadcasts, in process", 3e6, 5e6, true, perS, "burst", of("burst", "deliveries")},

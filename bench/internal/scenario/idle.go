@@ -42,7 +42,7 @@ func idle() Scenario {
 			plain := transport{servers.HTTP1, 1, Resident}
 			b.rounds(ctx, name, func(c contender.Contender) int {
 				if c.Name == contender.TidingsServe {
-					return 0 // it is Tidings
+					return 0 // over HTTP/1.1 no handler stays: it is Tidings
 				}
 				if ours(c) {
 					return b.Scale.IdleRounds
@@ -57,8 +57,8 @@ func idle() Scenario {
 				{servers.H2C, 1, ResidentH2C}, {servers.H2C, 100, ResidentH2CM},
 			} {
 				b.rounds(ctx, name, func(c contender.Contender) int {
-					if c.Name == contender.Tidings {
-						return 1
+					if c.Name == contender.Tidings || c.Name == contender.TidingsServe && t.protocol == servers.H2C {
+						return b.Scale.IdleRounds // over HTTP/2 a handler stays, and that of the program is a deeper one
 					}
 					return 0
 				}, func(ctx context.Context, r *round) error {
