@@ -97,9 +97,9 @@ func natsOf(t *testing.T, stack composition) ([]*natstest.Server, *strings.Repla
 	dir := t.TempDir()
 	bin := natstest.Binary(t, dir)
 	var here []string
-	clients, routes := make([]int, n), make([]int, n)
+	ports := natstest.FreePorts(t, 2*n)
+	clients, routes := ports[:n], ports[n:]
 	for i := range n {
-		clients[i], routes[i] = natstest.FreePort(t), natstest.FreePort(t)
 		name := fmt.Sprintf("nats-%d", i+1)
 		here = append(here, name+":4222", fmt.Sprintf("127.0.0.1:%d", clients[i]), name+":6222", fmt.Sprintf("127.0.0.1:%d", routes[i]))
 	}

@@ -17,8 +17,8 @@ import (
 
 func TestThreeNodesHoldTheLogTogether(t *testing.T) {
 	ports := make([]string, 3)
-	for i := range ports {
-		ports[i] = fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t))
+	for i, port := range natstest.FreePorts(t, len(ports)) {
+		ports[i] = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	open := func(ctx context.Context, dir string, i int) (*natsbroker.Broker, error) {
 		return natsbroker.Embed(ctx, natsbroker.EmbedOptions{

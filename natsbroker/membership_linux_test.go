@@ -20,8 +20,8 @@ import (
 func clusterOf(t *testing.T) []string {
 	t.Helper()
 	at := make([]string, 3)
-	for i := range at {
-		at[i] = fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t))
+	for i, port := range natstest.FreePorts(t, len(at)) {
+		at[i] = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	return at
 }

@@ -214,24 +214,12 @@ func Reachable(ctx context.Context, addr string) error {
 	}
 }
 
-// FreePort returns a port that nothing listens at.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
 // Cluster starts n servers that form a cluster.
 func Cluster(t testing.TB, bin string, n int) []*Server {
 	t.Helper()
 	routes := make([]string, n)
-	ports := make([]int, n)
+	ports := FreePorts(t, n)
 	for i := range n {
-		ports[i] = FreePort(t)
 		routes[i] = fmt.Sprintf("nats://127.0.0.1:%d", ports[i])
 	}
 	servers := make([]*Server, n)

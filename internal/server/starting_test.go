@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tidings-sse/tidings"
+	"github.com/tidings-sse/tidings/internal/natstest"
 	"github.com/tidings-sse/tidings/internal/server"
 )
 
@@ -23,13 +23,8 @@ import (
 func clusterConfigs(t *testing.T) (cfgs []*server.Config) {
 	t.Helper()
 	var at []string
-	for range 3 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close() // all at once, so that they differ
-		at = append(at, ln.Addr().String())
+	for _, port := range natstest.FreePorts(t, 3) {
+		at = append(at, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 	for i := range at {
 		cfg := config(t)
