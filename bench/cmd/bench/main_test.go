@@ -54,8 +54,16 @@ func TestARunOfTinySizesMeasuresEverythingAndWritesThePage(t *testing.T) {
 		t.Errorf("the page is %v\n%s", err, page)
 	}
 	plots, _ := filepath.Glob(filepath.Join(docs, "benchmarks", "*.svg"))
-	if len(plots) != 4 {
-		t.Errorf("the plots are %q", plots)
+	// Like the goals': the CPU time of so little work may be nothing, of every server.
+	want := 3
+	if slices.ContainsFunc(r.Measurements, func(m *report.Measurement) bool {
+		v, _ := r.Median("paced", m.Contender, scenario.CPU)
+		return v > 0
+	}) {
+		want = 4
+	}
+	if len(plots) != want {
+		t.Errorf("the plots are %q, and not %d", plots, want)
 	}
 	for _, p := range plots {
 		b, err := os.ReadFile(p)
