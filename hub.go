@@ -93,7 +93,9 @@ func New(o *Options) (*Hub, error) {
 	h.Notifier = Notifier{h}
 	h.closed = make(chan struct{})
 	h.ctx, h.stop = context.WithCancel(context.Background())
+	asked := time.Now()
 	st, err := h.broker.State(h.ctx)
+	answered := time.Now()
 	if err == nil && !validEpoch(st.Epoch) {
 		err = fmt.Errorf("the broker's epoch %q is not 1 to %d letters and digits", st.Epoch, maxEpoch)
 	}
@@ -103,7 +105,7 @@ func New(o *Options) (*Hub, error) {
 	}
 	h.history = newHistory(st, opts.HoldBytes)
 	h.warm = st.Last
-	h.skew = time.Until(st.Time)
+	h.skew = skew(0, asked, st.Time, answered)
 	h.engine = engine.New(engine.Config{
 		MaxEvents: opts.MaxQueuedEvents, MaxBytes: opts.MaxQueuedBytes,
 		Heartbeat: opts.HeartbeatInterval, Timeout: opts.ConnectionTimeout,
@@ -227,6 +229,13 @@ func (h *Hub) unregister(c *conn, r Reason, err error) {
 		<-c.greeted
 		h.opts.OnDisconnect(h.describe(c), r, err)
 	})
+}
+
+// skew returns how far the log's clock is ahead of ours. It was read at some moment between asked and answered, so that
+// what is believed is only wrong if it would have been read outside of them: an answer that waits, here or on its way, says
+// nothing.
+func skew(believed time.Duration, asked, read, answered time.Time) time.Duration {
+	return min(max(believed, read.Sub(answered)), read.Sub(asked))
 }
 
 // logTime returns the log's clock. The lock is held.

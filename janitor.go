@@ -68,7 +68,9 @@ func (j *janitor) run(ctx context.Context) {
 
 func (j *janitor) round(ctx context.Context) {
 	h := j.hub
+	asked := time.Now()
 	st, err := h.broker.State(ctx)
+	answered := time.Now()
 	if err != nil {
 		return // the tail finds out, and says so
 	}
@@ -78,7 +80,7 @@ func (j *janitor) round(ctx context.Context) {
 		return // the tail finds out
 	}
 	h.history.trim(st.Floor)
-	h.skew = time.Until(st.Time)
+	h.skew = skew(h.skew, asked, st.Time, answered)
 	if h.newestPosition().Compare(h.owed) >= 0 {
 		h.owed, h.owedAt = st.Last, time.Now()
 	}

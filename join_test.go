@@ -601,6 +601,38 @@ func TestATTLIsMeasuredByTheLogsClock(t *testing.T) {
 	})
 }
 
+func TestAnAnswerThatWaitsSaysNothingOfTheLogsClock(t *testing.T) {
+	type clock struct{ ahead, before, after, want time.Duration }
+	synctest.Test(t, func(t *testing.T) {
+		var now atomic.Pointer[clock]
+		now.Store(new(clock))
+		b := &rigged{Broker: memoryLog(t, nil), state: func(st *tidings.State) error {
+			c := now.Load()
+			time.Sleep(c.before)
+			st.Time = time.Now().Add(c.ahead)
+			time.Sleep(c.after)
+			return nil
+		}}
+		site := joinServe(t, tidings.Options{Broker: b})
+		for _, c := range []clock{
+			{0, 0, 2 * time.Second, 0},
+			{0, 2 * time.Second, 0, 0},
+			{time.Minute, 2 * time.Second, 0, time.Minute},
+			{time.Minute, 0, 0, time.Minute},
+			{time.Minute, 2 * time.Second, 2 * time.Second, time.Minute},
+			{-time.Minute, 0, 2 * time.Second, -time.Minute},
+			{-time.Minute, 0, 0, -time.Minute},
+			{0, 0, 0, 0},
+		} {
+			now.Store(&c)
+			time.Sleep(10 * time.Second) // the log is asked once a second
+			if got := time.Duration(site.hub.Stats().History.LogAheadMs) * time.Millisecond; got != c.want {
+				t.Errorf("%v ahead, read %v after it was asked, and answered %v later: %v", c.ahead, c.before, c.after, got)
+			}
+		}
+	})
+}
+
 func TestASnapshotIsTheFirstThingOnAFirstStreamAndAfterAGapOnly(t *testing.T) {
 	var asked []tidings.Connection
 	var fail atomic.Bool
