@@ -139,6 +139,8 @@ func (c *connWriter) giveWay(most time.Duration) {
 	}
 }
 
+func (c *connWriter) window() (granted uint64, shut bool) { return windowOf(c.conn) }
+
 func (c *connWriter) close(abort bool) {
 	close(c.over)
 	c.unwatch()

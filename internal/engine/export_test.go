@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"net"
 	"time"
 )
 
@@ -34,9 +35,18 @@ func (e *Engine) Settle(s *Stream) {
 type Writer struct {
 	Write func(b []byte) (n int, parked bool, err error)
 	Close func(abort bool) // nil does nothing
+
+	Window func() (granted uint64, shut bool) // nil knows nothing
 }
 
 func (w Writer) write(b []byte) (n int, parked bool, err error) { return w.Write(b) }
+
+func (w Writer) window() (granted uint64, shut bool) {
+	if w.Window == nil {
+		return 0, true
+	}
+	return w.Window()
+}
 
 func (w Writer) close(abort bool) {
 	if w.Close != nil {
@@ -51,6 +61,9 @@ func (s *Stream) ServeWriter(w Writer, chunked bool) {
 
 // Writable says that the writer takes more.
 func (s *Stream) Writable() { s.writable(nil) }
+
+// WindowOf returns what is known of the window of a connection's peer.
+func WindowOf(conn net.Conn) (granted uint64, shut bool) { return windowOf(conn) }
 
 // Outbox is the queue of a stream.
 type Outbox = outbox

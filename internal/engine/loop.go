@@ -219,7 +219,7 @@ func (l *loop) push(s *Stream, f *Frame, on *readyList) {
 	switch {
 	case s.parked:
 		if l.over(s) {
-			l.full = append(l.full, fullStream{stream: s, since: s.since})
+			l.wait(s)
 		}
 	case s.outbox.len() >= min(batchEvents, cfg.MaxEvents), s.outbox.bytes >= min(batchBytes, cfg.MaxBytes):
 		l.flush(s)

@@ -48,6 +48,9 @@ func (rw *responseWriter) write(b []byte) (n int, parked bool, err error) {
 	return n, true, nil
 }
 
+// window knows nothing: whatever there is below net/http is its own.
+func (rw *responseWriter) window() (granted uint64, shut bool) { return 0, true }
+
 // send writes a batch. An error that is not one of the network, where the request's context has ended, is HTTP/2's
 // word for a client that has gone while it was written to.
 func (rw *responseWriter) send(batch *[]byte) error {

@@ -86,6 +86,8 @@ func (w *socketWriter) write(b []byte) (n int, parked bool, err error) {
 	}
 }
 
+func (w *socketWriter) window() (granted uint64, shut bool) { return window(int(w.fd)) }
+
 // ready is told what has changed.
 func (w *socketWriter) ready(events uint32) {
 	l := w.s.loop

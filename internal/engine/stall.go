@@ -12,7 +12,8 @@ import (
 const (
 	// A full stream is slow when there was no progress for so many turns of the loop that waits for it: 250 ms, and more
 	// where the processor is busy, and a healthy peer gets its own turn late. TCP sends what was lost again after 200 ms
-	// at the earliest.
+	// at the earliest. What the peer makes room for is progress, too: a socket can be written again only when half of what
+	// it holds has gone.
 	stallTurns = 50
 	stallTurn  = 5 * time.Millisecond
 
@@ -20,7 +21,8 @@ const (
 	// everybody up for ever.
 	maxStallTurns = 400
 
-	// stallAfter is how long there must have been no progress for a stream to be slow as soon as its outbox is full.
+	// stallAfter is how long nothing must have been written for a stream to be slow as soon as its outbox is full, if its
+	// peer's window is shut.
 	stallAfter = time.Second
 )
 
@@ -30,6 +32,9 @@ type fullStream struct {
 	since  time.Duration // of its last progress, as it was when
 	still  int           // began to be counted: turns without progress
 	turns  int           // that were waited in all
+
+	granted uint64 // by its peer, at the last look
+	shut    bool
 }
 
 var errOutboxFull = errors.New("its outbox is full and it does not read")
@@ -57,6 +62,24 @@ func (l *loop) caughtUp(s *Stream) bool {
 	return events <= cfg.MaxEvents/2 && (events <= 1 || bytes <= cfg.MaxBytes/2)
 }
 
+// wait has the loop wait for a stream that is full.
+func (l *loop) wait(s *Stream) {
+	w := fullStream{stream: s, since: s.since}
+	w.look()
+	l.full = append(l.full, w)
+}
+
+// look looks at how far the peer has let the stream come, and reports whether that is further than before.
+func (w *fullStream) look() (further bool) {
+	if w.stream.writer == nil {
+		w.shut = true
+		return false
+	}
+	before := w.granted
+	w.granted, w.shut = w.stream.writer.window()
+	return w.granted > before
+}
+
 // judge ends the full streams that are slow, and goes on waiting for the others.
 func (l *loop) judge() {
 	if len(l.full) == 0 {
@@ -81,12 +104,15 @@ func (l *loop) judge() {
 		if turn {
 			w.still++
 			w.turns++
+			if w.look() {
+				w.still = 0
+			}
 		}
 		if w.still >= stallTurns && !l.over(s) {
 			s.waited = true
 			continue // there is room: something was superseded, has expired, or was written before it got stuck
 		}
-		if s.waited || w.still >= stallTurns || w.turns >= maxStallTurns || s.parked && l.now-s.since >= stallAfter {
+		if s.waited || w.still >= stallTurns || w.turns >= maxStallTurns || s.parked && w.shut && l.now-s.since >= stallAfter {
 			l.finish(s, Slow, errOutboxFull)
 			continue
 		}

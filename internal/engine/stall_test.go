@@ -387,6 +387,44 @@ func TestAPeerThatReadsButDoesNotCatchUpByHalfIsSlowAfterABound(t *testing.T) {
 	}, byConn, byResponse)
 }
 
+// A peer whose kernel says that it reads is not stuck, even if nothing more can be written to it yet.
+func TestAFullStreamIsNotSlowWhileItsPeerMakesRoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		parked time.Duration // before it becomes full
+		moves  time.Duration // how long its peer makes room for, from then on
+		shut   bool          // what its kernel says of it all the while
+		want   time.Duration
+	}{
+		"it never does":                                  {0, 0, false, engine.Stall},
+		"it does for a while":                            {0, time.Second, false, time.Second + engine.Stall},
+		"it does for ever":                               {0, time.Hour, false, engine.MaxStall},
+		"it was stuck for long":                          {engine.StallAfter, time.Hour, true, 0},
+		"it was not written to for long":                 {engine.StallAfter, 0, false, engine.Stall},
+		"it was not written to for long, and makes room": {engine.StallAfter, time.Second, false, time.Second + engine.Stall},
+	} {
+		t.Run(name, bubble(func(t *testing.T) {
+			e := newEngine(engine.Config{MaxEvents: 3, Loops: 1})
+			defer e.Close()
+			k := newSink(e)
+			k.Join()
+			start := time.Now()
+			k.ServeWriter(engine.Writer{
+				Write:  func([]byte) (int, bool, error) { return 0, true, nil },
+				Window: func() (uint64, bool) { return uint64(min(time.Since(start), c.parked+c.moves)), c.shut },
+			}, false)
+			e.Post(k.Stream, sized(1))
+			time.Sleep(c.parked)
+			for range 3 {
+				e.Post(k.Stream, sized(1))
+			}
+			full := time.Now()
+			if reason, at := k.end(); reason != engine.Slow || at.Sub(full) < c.want-2*engine.StallTurn || at.Sub(full) > c.want+2*engine.StallTurn {
+				t.Errorf("it was %s after %v, want %v", reason, at.Sub(full), c.want)
+			}
+		}))
+	}
+}
+
 // Whenever it got stuck, and though nothing but the wheel finds it: a socket has no deadline.
 func TestAStreamThatTakesNothingForTheTimeoutIsSlowSoonAfterIt(t *testing.T) {
 	bubble(func(t *testing.T) {
