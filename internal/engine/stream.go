@@ -70,8 +70,8 @@ type writer interface {
 	// nothing more until it is told, by loop.writable, that it can.
 	write(b []byte) (n int, parked bool, err error)
 	// window says what the network knows of the peer: granted is how many bytes it has taken or said it has room for, and
-	// grows only if the peer reads; shut is whether it was asked in vain for more room since. They are 0 and true where
-	// nothing is known.
+	// grows only if the peer reads; shut is whether it was asked for more room since, in vain and more than once. They are
+	// 0 and true where nothing is known.
 	window() (granted uint64, shut bool)
 	// close ends the connection, truncated. abort says that what was written need not arrive, and that a write under
 	// way must fail now. It is called once, and doesn't block.
