@@ -14,6 +14,7 @@ import (
 func filled(t *testing.T) (peer, server net.Conn) {
 	t.Helper()
 	peer, server = connect(t, "tcp")
+	t.Cleanup(func() { _, _ = peer.Close(), server.Close() })
 	if err := peer.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +38,7 @@ func TestTheWindowMovesOnlyWhenThePeerReads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			peer, server := filled(t)
 			server = wrap(server)
+			before, _ := engine.WindowOf(server)
 			await := func(what string, is func(granted uint64, shut bool) bool) (granted uint64) {
 				t.Helper()
 				for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -49,6 +51,9 @@ func TestTheWindowMovesOnlyWhenThePeerReads(t *testing.T) {
 				return 0
 			}
 			granted := await("the window is not shut", func(_ uint64, shut bool) bool { return shut })
+			if granted != before {
+				t.Errorf("%d were granted, then %d, to a peer that reads nothing", before, granted)
+			}
 			if _, err := io.ReadFull(peer, make([]byte, granted)); err != nil { // what there was room for
 				t.Fatal(err)
 			}
