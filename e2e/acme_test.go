@@ -19,18 +19,13 @@ import (
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
+
+	"github.com/tidings-sse/tidings/internal/natstest"
 )
 
 // The program gets a certificate by itself, from an authority that is Let's Encrypt's own for tests.
 func TestACertificateIsObtainedByACMEAndKept(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().(*net.TCPAddr) // the authority must know it first
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: natstest.FreePort(t)} // the authority must know it first
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
 	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
 	quiet := log.New(io.Discard, "", 0)
@@ -58,7 +53,10 @@ func TestACertificateIsObtainedByACMEAndKept(t *testing.T) {
 	dir := t.TempDir()
 	for _, start := range []string{"first", "second"} {
 		p := run(t, "--addr", addr.String(), "--jwt-secret", doorSecret, "--acme-domain", "localhost", "--acme-dir", dir, "--acme-ca", srv.URL+"/dir")
-		var conn *tls.Conn
+		var (
+			conn *tls.Conn
+			err  error
+		)
 		for deadline := time.Now().Add(2 * within); ; time.Sleep(50 * time.Millisecond) {
 			if conn, err = tls.Dial("tcp", p.addr, &tls.Config{RootCAs: roots, ServerName: "localhost"}); err == nil {
 				break

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidings-sse/tidings/internal/natstest"
 )
 
 // behindNginx runs nginx with the configuration of deploy, in front of one server or two, and returns its URL.
@@ -28,12 +30,7 @@ func behindNginx(t *testing.T, backends ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String()
-	_ = free.Close()
+	addr := fmt.Sprintf("127.0.0.1:%d", natstest.FreePort(t))
 	dir := t.TempDir()
 	here := fmt.Sprintf("http {\n    access_log off;\n    client_body_temp_path %[1]s/body;\n    proxy_temp_path %[1]s/proxy;\n"+
 		"    fastcgi_temp_path %[1]s/fastcgi;\n    uwsgi_temp_path %[1]s/uwsgi;\n    scgi_temp_path %[1]s/scgi;", dir)
